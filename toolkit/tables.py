@@ -1,0 +1,292 @@
+"""Every table of the toolkit: columns, types, units, meaning. The one place where they are said.
+
+A table is a pyarrow schema whose field metadata carry ``unit`` and ``meaning``; the documentation of the tables is made from
+them (:func:`describe`). Frames are pandas with one fixed dtype a column, whatever the data: see :attr:`Table.dtypes`.
+Checking a frame against its table is :mod:`toolkit.conform`'s work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SCHEMA_VERSION", "TABLES", "Table", "describe", "table"]
+
+#: Written into every file of a store; a file of another version is named and left out. Raised when a column changes its meaning.
+SCHEMA_VERSION = 1
+
+_UTC = pa.timestamp("ns", tz="UTC")
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "", *, null: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=null, metadata={"unit": unit, "meaning": meaning})
+
+
+def _text(name: str, meaning: str, *, null: bool = True) -> pa.Field:
+    return _column(name, pa.string(), meaning, null=null)
+
+
+def _whole(name: str, unit: str, meaning: str, *, null: bool = True) -> pa.Field:
+    return _column(name, pa.int64(), meaning, unit, null=null)
+
+
+def _real(name: str, unit: str, meaning: str) -> pa.Field:
+    return _column(name, pa.float64(), meaning, unit)
+
+
+def _truth(name: str, meaning: str) -> pa.Field:
+    return _column(name, pa.bool_(), meaning)
+
+
+_COMMON = (
+    _text("run_id", "the run that measured it", null=False),
+    _text("host", "the host's name", null=False),
+    _text("guest", "the guest's name; null for the host itself"),
+    _text("boot_id", "the kernel's boot_id: one value a boot", null=False),
+)
+_T_NS = _whole("t_ns", "ns", "CLOCK_BOOTTIME: since boot, sleep included", null=False)
+_WHEN = (_T_NS, _column("utc", _UTC, "the same moment, UTC", null=False))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, what a row is, its schema and the order its files are sorted in.
+
+    Attributes
+    ----------
+    name : str
+        As in the store's folder.
+    row : str
+        What one row is.
+    schema : pyarrow.Schema
+        Columns in order; each field's metadata has ``unit`` and ``meaning``.
+    order : tuple of str
+        Columns that a file is sorted by: a boot of a guest is contiguous, and in time.
+    """
+
+    name: str
+    row: str
+    schema: pa.Schema
+    order: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in order."""
+        return list(self.schema.names)
+
+    @cached_property
+    def dtypes(self) -> dict[str, str]:
+        """The pandas dtype of each column: ``Int64`` and ``boolean`` where null is possible, so that no null becomes 0 or NaN."""
+        return {field.name: _dtype(field) for field in self.schema}
+
+    def empty(self) -> pd.DataFrame:
+        """A frame with all columns, their dtypes, and no row."""
+        return self.frame({})
+
+    def frame(self, columns: dict[str, object]) -> pd.DataFrame:
+        """A frame of this table from columns; what is not given is null.
+
+        Raises
+        ------
+        UsageError
+            If a column is not one of the table's.
+        """
+        import pandas as pd
+
+        unknown = sorted(set(columns) - set(self.columns))
+        if unknown:
+            raise UsageError(f"table {self.name} has no column {unknown[0]!r}", f"It has: {', '.join(self.columns)}.")
+        frame = pd.DataFrame(columns).reindex(columns=self.columns)
+        return frame.astype(self.dtypes)
+
+
+def _dtype(field: pa.Field) -> str:
+    if pa.types.is_string(field.type):
+        return "str"
+    if pa.types.is_boolean(field.type):
+        return "boolean"
+    if pa.types.is_floating(field.type):
+        return "float64"
+    if pa.types.is_timestamp(field.type):
+        return "datetime64[ns, UTC]"
+    return "Int64" if field.nullable else "int64"
+
+
+def _table(name: str, row: str, *columns: pa.Field, order: tuple[str, ...] = ()) -> Table:
+    timed = ("t_ns",) if any(column.name == "t_ns" for column in columns) else ()
+    return Table(name, row, pa.schema((*_COMMON, *columns)), ("guest", "boot_id", *timed, *order))
+
+
+TABLES: dict[str, Table] = {
+    made.name: made
+    for made in (
+        _table(
+            "runs",
+            "one run",
+            _column("started_utc", _UTC, "when the run began", null=False),
+            _text("command", "the command or function that was called"),
+            _text("settings_json", "its settings, as JSON"),
+            _whole("seed", "", "the seed of every random choice in it"),
+            _text("toolkit_version", "the toolkit's version"),
+            _text("kernel", "the kernel's release"),
+            _text("cpu_model", "the processor, as it names itself"),
+            _whole("cpu_count", "", "processors that were online"),
+            _whole("memory_bytes", "bytes", "memory of the machine"),
+            _text("hypervisor", "what the machine runs under; null on bare metal or where it cannot be told"),
+        ),
+        _table(
+            "capabilities",
+            "one thing a run could or could not measure, and why",
+            _text("capability", "what could be measured", null=False),
+            _column("available", pa.bool_(), "whether this machine could, in this run", null=False),
+            _text("detail", "what was found"),
+            _text("remedy", "how to get it; null where it is there or cannot be had"),
+        ),
+        _table(
+            "rng_state",
+            "a target's random number generator, once a run",
+            _text("regime", "what the kernel's numbers mean: blocking, estimating, draining or latched"),
+            _whole("poolsize_bits", "bits", "size of the entropy pool"),
+            _truth("crng_ready", "whether getrandom would return at once"),
+            _real("crng_ready_s", "s", "when the kernel said 'crng init done', since boot; null where its log does not tell"),
+            _whole("urandom_warnings", "", "reads of urandom before ready that the kernel logged or counted as missed"),
+            _whole("vm_fork_reseeds", "", "reseeds after the virtual machine was forked or restored (vmgenid)"),
+            _text("hwrng_available", "hardware sources with a driver bound, separated by spaces; empty when there is none"),
+            _text("hwrng_current", "the hardware source in use"),
+            _whole("hwrng_quality", "bits/1024 bits", "entropy credited for 1024 bits of the hardware source"),
+            _truth("cpu_rdrand", "RDRAND (x86) or RNDR (arm64) offered by the processor"),
+            _truth("cpu_rdseed", "RDSEED (x86) or RNDRRS (arm64) offered by the processor"),
+            _truth("trust_cpu", "whether the processor's seed is credited (random.trust_cpu)"),
+            _text("feeders", "running user-space feeders (rngd, haveged, …), separated by spaces; empty when there is none"),
+            _text("virtio_rng_backend", "backend of the guest's virtio-rng, as the host configured it"),
+            _whole("virtio_rng_max_bytes", "bytes", "its limit a period; null when unlimited or unknown"),
+            _whole("virtio_rng_period_ms", "ms", "its period"),
+        ),
+        _table(
+            "entropy_samples",
+            "one look at the pool",
+            *_WHEN,
+            _whole("entropy_avail_bits", "bits", "/proc/sys/kernel/random/entropy_avail; its meaning depends on the regime"),
+            _truth("crng_ready", "getrandom(GRND_NONBLOCK) gave bytes"),
+            _truth("random_readable", "poll on /dev/random said readable"),
+        ),
+        _table(
+            "system_samples",
+            "one look at the machine",
+            *_WHEN,
+            _real("cpu_busy_fraction", "1", "share of all processors' time not idle since the look before; null at the first"),
+            _whole("memory_available_bytes", "bytes", "MemAvailable"),
+            _real("power_watts", "W", "mean power since the look before, from RAPL; null where the machine shows none"),
+        ),
+        _table(
+            "source_reads",
+            "one read of a source",
+            _T_NS,
+            _text("source", "getrandom, /dev/random, /dev/urandom or /dev/hwrng", null=False),
+            _whole("block_bytes", "bytes", "bytes asked for", null=False),
+            _whole("read_bytes", "bytes", "bytes that came; null when the read failed"),
+            _whole("wait_ns", "ns", "from the call to its end, or to the end of the budget"),
+            _whole("errno", "", "the error's number; null when the read succeeded"),
+            order=("source", "block_bytes"),
+        ),
+        _table(
+            "allocations",
+            "one file allocated",
+            _text("filesystem", "the file system it was made on", null=False),
+            _text("mkfs_options", "how the file system was made; null for a folder that was there"),
+            _text("mount_options", "how it was mounted"),
+            _text("ageing", "how the file system was aged first; null when it was not"),
+            _text("method", "the allocation method", null=False),
+            _whole("size_bytes", "bytes", "the size asked for", null=False),
+            _whole("repeat", "", "which repeat, from 0", null=False),
+            _whole("position", "", "its place in the experiment's random order, from 0", null=False),
+            _whole("allocate_ns", "ns", "the method alone, the instrument's own cost included"),
+            _whole("overhead_ns", "ns", "the instrument's own cost: the same loop over a call that does nothing; not subtracted"),
+            _whole("sync_ns", "ns", "fsync, after the method"),
+            _whole("errno", "", "the error's number; null when it succeeded"),
+            _truth("emulated", "posix_fallocate wrote the blocks itself, because the file system has no fallocate"),
+            _whole("allocated_bytes", "bytes", "what the file system truly gave (st_blocks)"),
+            _whole("extents", "", "extents that FIEMAP listed; null where it cannot"),
+            _whole("discontinuities", "", "physical discontinuities, as filefrag counts them; null where they cannot be compared"),
+            order=("position",),
+        ),
+        _table(
+            "extents",
+            "one extent of a file",
+            _text("file", "the file", null=False),
+            _whole("layer", "", "0 for the file itself, 1 for the file below it, …", null=False),
+            _whole("logical_byte", "bytes", "where it begins in the file", null=False),
+            _whole("physical_byte", "bytes", "where it begins on the layer below; null where the file system cannot say"),
+            _whole("length_bytes", "bytes", "its length", null=False),
+            _text("flags", "FIEMAP's flags by name, separated by commas", null=False),
+            order=("file", "layer", "logical_byte"),
+        ),
+        _table(
+            "free_extents",
+            "one free extent",
+            _text("filesystem", "the file system", null=False),
+            _text("ageing", "how it was aged first; null when it was not"),
+            _whole("physical_byte", "bytes", "where it begins on the device", null=False),
+            _whole("length_bytes", "bytes", "its length", null=False),
+            order=("filesystem", "physical_byte"),
+        ),
+        _table(
+            "io_runs",
+            "one fio job",
+            _text("filesystem", "the file system", null=False),
+            _text("method", "how the file was allocated"),
+            _text("job", "the job's name", null=False),
+            _whole("block_bytes", "bytes", "the size of a request"),
+            _real("bytes_per_second", "bytes/s", "throughput"),
+            _real("iops", "1/s", "requests a second"),
+            _whole("latency_ns_p50", "ns", "median latency"),
+            _whole("latency_ns_p99", "ns", "99th percentile of latency"),
+        ),
+        _table(
+            "channel_health",
+            "a guest's channel, once a second",
+            _T_NS,
+            _whole("frames", "", "frames received", null=False),
+            _whole("records", "", "records received", null=False),
+            _whole("lost_records", "", "records that the sequence shows missing", null=False),
+            _whole("corrupt_frames", "", "frames refused by their checksum", null=False),
+            _whole("dropped_in_guest", "", "records that the agent says it dropped", null=False),
+        ),
+    )
+}
+
+
+def table(name: str) -> Table:
+    """The table of that name.
+
+    Raises
+    ------
+    UsageError
+        If there is none; the message lists those there are.
+    """
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise UsageError(f"there is no table {name!r}", f"The tables are: {', '.join(TABLES)}.") from None
+
+
+def describe() -> str:
+    """The documentation of all tables, in Markdown, made from the schemas."""
+    lines = []
+    for made in TABLES.values():
+        lines += [f"### {made.name}", "", f"A row is {made.row}.", ""]
+        lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
+        for field in made.schema:
+            meta = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+            kind = made.dtypes[field.name] + ("" if field.nullable else ", never null")
+            lines.append(f"| {field.name} | {kind} | {meta['unit']} | {meta['meaning']} |")
+        lines.append("")
+    return "\n".join(lines)
