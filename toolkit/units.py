@@ -14,7 +14,7 @@ for _power, _letter in enumerate("kmgt", start=1):
     _BYTES[f"{_letter}ib"] = _BYTES[_letter] = 1024**_power
     _BYTES[f"{_letter}b"] = 1000**_power
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)\s*", re.ASCII | re.UNICODE)
+_NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)\s*")
 
 
 def parse_bytes(text: str) -> int:

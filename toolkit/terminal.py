@@ -1,0 +1,169 @@
+"""How the command line speaks: progress, tables, JSON, warnings, errors, and what a signal does.
+
+Nothing here knows a command. Text that came from a machine goes through :func:`toolkit.markup.inert` before it reaches a terminal,
+so that an escape sequence in a host's name is seen and not obeyed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from toolkit.errors import ToolkitError, ToolkitWarning, UsageError
+from toolkit.markup import inert
+from toolkit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["bar", "guarded", "say", "show", "show_json"]
+
+
+def say(*lines: str) -> None:
+    """Write lines for people to standard output."""
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text(inert(line)))
+
+
+def show_json(value: Any) -> None:
+    """Write one JSON document to standard output: a frame as a list of rows, null where a value is missing."""
+    if hasattr(value, "to_json"):
+        value = json.loads(value.to_json(orient="records", date_format="iso", date_unit="ns"))
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = None, most: int = 60) -> None:
+    """Write a frame as a table for people.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Its columns become the table's.
+    formats : dict, optional
+        How to write a column's values; a missing value is always an en dash.
+    most : int
+        Rows shown at the most; what is left out is counted under the table.
+    """
+    from pandas.api.types import is_numeric_dtype
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    formats = formats or {}
+    for name in frame.columns:
+        right = is_numeric_dtype(frame[name]) or name in formats
+        made.add_column(str(name), justify="right" if right else "left", overflow="fold")
+    for row in frame.head(most).itertuples(index=False, name=None):
+        made.add_row(*(Text(_cell(value, formats.get(str(name)))) for name, value in zip(frame.columns, row, strict=True)))
+    console = Console(highlight=False)
+    console.print(made)
+    if len(frame) > most:
+        console.print(Text(f"… and {len(frame) - most:,} more rows (--json gives all)"))
+
+
+def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
+    import pandas as pd
+
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):  # noqa: PLR0124
+        return "–"
+    if write is not None:
+        return write(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return inert(f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+@contextlib.contextmanager
+def bar(words: str) -> Iterator[Progress]:
+    """A progress bar on standard error while the body runs; silent unless standard output is a terminal."""
+    if not sys.stdout.isatty():
+        yield silent
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(words, total=None)
+
+        def report(done: float, total: float, now: str) -> None:
+            shown.update(task, completed=done, total=total, description=f"{words}: {inert(now)}" if now else words)
+
+        yield report
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run a command; give its exit status: 0 done, 1 failed or interrupted, 2 bad usage. No traceback for what a user can cause."""
+    with _quiet_warnings(), _terminated_like_interrupted():
+        try:
+            command()
+            sys.stdout.flush()
+        except UsageError as error:
+            return _failed(error, 2)
+        except ToolkitError as error:
+            return _failed(error, 1)
+        except KeyboardInterrupt:
+            _tell(sys.stderr, "interrupted: what was measured and stored until now is kept; nothing else is left behind")
+            return 1
+        except BrokenPipeError:
+            # Whoever read our output (`toolkit doctor | head`) has seen enough. Keep the interpreter from flushing into it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+    return 0
+
+
+def _failed(error: ToolkitError, status: int) -> int:
+    _tell(sys.stderr, f"error: {error.what}")
+    if error.remedy:
+        _tell(sys.stderr, f"       {error.remedy}")
+    return status
+
+
+def _tell(stream: TextIO, line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        stream.write(inert(line) + "\n")
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _quiet_warnings() -> Iterator[None]:
+    """Write the toolkit's own warnings as one line each; leave all others as they are."""
+    with warnings.catch_warnings():
+        as_before = warnings.showwarning
+
+        def showwarning(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+        ) -> None:
+            if issubclass(category, ToolkitWarning):
+                _tell(sys.stderr, f"warning: {message}")
+            else:
+                as_before(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = showwarning
+        warnings.simplefilter("always", ToolkitWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that every context manager gives back what it holds."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
