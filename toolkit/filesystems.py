@@ -69,7 +69,7 @@ class FileSystem:
 
 
 class Support(NamedTuple):
-    """Whether this machine can do a thing: ``detail`` says what was found, ``remedy`` what to do (None where nothing can be done)."""
+    """Whether this machine can do a thing: ``detail`` says what was found, ``remedy`` what to do (None where nothing can be)."""
 
     available: bool
     detail: str
