@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -91,7 +91,7 @@ class Table:
         """A frame with all columns, their dtypes, and no row."""
         return self.frame({})
 
-    def frame(self, columns: dict[str, object]) -> pd.DataFrame:
+    def frame(self, columns: dict[str, Any]) -> pd.DataFrame:
         """A frame of this table from columns; what is not given is null.
 
         Raises
@@ -104,8 +104,9 @@ class Table:
         unknown = sorted(set(columns) - set(self.columns))
         if unknown:
             raise UsageError(f"table {self.name} has no column {unknown[0]!r}", f"It has: {', '.join(self.columns)}.")
-        frame = pd.DataFrame(columns).reindex(columns=self.columns)
-        return frame.astype(self.dtypes)
+        # Column by column, each straight to its dtype: a list with a None would pass through float64 and lose nanoseconds.
+        made = {name: pd.Series(values, dtype=self.dtypes[name]) for name, values in columns.items()}
+        return pd.DataFrame(made).reindex(columns=self.columns).astype(self.dtypes)
 
 
 def _dtype(field: pa.Field) -> str:

@@ -13,7 +13,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -75,7 +74,7 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
 def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
     import pandas as pd
 
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):  # noqa: PLR0124
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
         return "–"
     if write is not None:
         return write(value)
@@ -92,7 +91,12 @@ def bar(words: str) -> Iterator[Progress]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(words, total=None)
 
@@ -141,13 +145,11 @@ def _quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         as_before = warnings.showwarning
 
-        def showwarning(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
-        ) -> None:
+        def showwarning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, ToolkitWarning):
                 _tell(sys.stderr, f"warning: {message}")
             else:
-                as_before(message, category, filename, lineno, file, line)
+                as_before(message, category, *where, **more)
 
         warnings.showwarning = showwarning
         warnings.simplefilter("always", ToolkitWarning)
@@ -158,10 +160,12 @@ def _quiet_warnings() -> Iterator[None]:
 def _terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that every context manager gives back what it holds."""
 
-    def unwind(number: int, frame: FrameType | None) -> None:
+    def unwind(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # A signal that our parent had ignored (nohup) stays ignored.
+    wanted = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, unwind) for number in wanted}
     try:
         yield
     finally:
