@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 DESIGNED = {
     "runs": "started_utc, command, settings_json, seed, toolkit_version, kernel, cpu_model, cpu_count, memory_bytes, hypervisor",
     "rng_state": "regime, poolsize_bits, crng_ready, crng_ready_s, urandom_warnings, vm_fork_reseeds, hwrng_available, "
-    "hwrng_current, hwrng_quality, cpu_rdrand, cpu_rdseed, trust_cpu, feeders, virtio_rng_backend, virtio_rng_max_bytes, virtio_rng_period_ms",
+    "hwrng_current, hwrng_quality, cpu_rdrand, cpu_rdseed, trust_cpu, feeders, virtio_rng_backend, virtio_rng_max_bytes, "
+    "virtio_rng_period_ms",
     "entropy_samples": "t_ns, utc, entropy_avail_bits, crng_ready, random_readable",
     "system_samples": "t_ns, utc, cpu_busy_fraction, memory_available_bytes, power_watts",
     "source_reads": "t_ns, source, block_bytes, read_bytes, wait_ns, errno",
