@@ -1,0 +1,85 @@
+"""Where the things lie that come with the package but are no code: the notebooks and the data, and the store to show by default.
+
+A checkout has them at its root; a wheel carries them inside the package. Reading what lies there is others' work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from toolkit.errors import UnavailableError
+
+__all__ = ["data", "default_store", "notebooks", "reference_store"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def notebooks() -> Path:
+    """The folder of notebooks.
+
+    Raises
+    ------
+    UnavailableError
+        If this installation has none.
+
+    Examples
+    --------
+    >>> notebooks().name
+    'notebooks'
+    """
+    return _folder("notebooks", "*.ipynb")
+
+
+def data() -> Path:
+    """The folder of data: ``published/`` figures from the literature and ``reference/``, a store the toolkit recorded.
+
+    Raises
+    ------
+    UnavailableError
+        If this installation has none.
+
+    Examples
+    --------
+    >>> data().name
+    'data'
+    """
+    return _folder("data", "README.md")
+
+
+def reference_store() -> Path:
+    """The store that comes with the toolkit: something to look at before anything was measured here."""
+    return data() / "reference"
+
+
+def default_store(environ: Mapping[str, str] = os.environ, here: Path | None = None) -> Path:
+    """The store that is meant when nobody names one.
+
+    It is the one that ``TOOLKIT_STORE`` names, else ``store`` in the working directory if it is there, else the reference store.
+
+    Examples
+    --------
+    >>> str(default_store({"TOOLKIT_STORE": "/srv/measured"}))
+    '/srv/measured'
+    """
+    named = environ.get("TOOLKIT_STORE")
+    if named:
+        return Path(named)
+    local = (here or Path.cwd()) / "store"
+    return local if local.is_dir() else reference_store()
+
+
+def _folder(name: str, mark: str) -> Path:
+    # A folder counts only with its own content in it: a package installed beside somebody's folder "data" must not find that one.
+    for folder in (_PACKAGE / "_share" / name, _PACKAGE.parent / name):
+        if folder.is_dir() and any(folder.glob(mark)) and (folder.parent.name == "_share" or _checkout()):
+            return folder
+    raise UnavailableError(
+        f"this installation of virt-toolkit has no folder of {name}",
+        "Install it again from its wheel or its source: both carry that folder.",
+    )
+
+
+def _checkout() -> bool:
+    return (_PACKAGE.parent / "pyproject.toml").is_file()
