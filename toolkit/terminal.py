@@ -1,7 +1,7 @@
 """How the command line speaks: progress, tables, JSON, warnings, errors, and what a signal does.
 
-Nothing here knows a command. Text that came from a machine goes through :func:`toolkit.markup.inert` before it reaches a terminal,
-so that an escape sequence in a host's name is seen and not obeyed.
+Nothing here knows a command. Text that came from a machine goes through :func:`toolkit.markup.visible` before a terminal sees it,
+so that an escape sequence in the name of a host is seen and not obeyed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from toolkit.errors import ToolkitError, ToolkitWarning, UsageError
-from toolkit.markup import inert
+from toolkit.markup import visible
 from toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["bar", "guarded", "say", "show", "show_json"]
 
+#: Letters of one line that are shown; only hostile text is longer.
+_LONGEST = 4000
+
 
 def say(*lines: str) -> None:
     """Write lines for people to standard output."""
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        console.print(Text(inert(line)))
+        console.print(Text(visible(line, _LONGEST)))
 
 
 def show_json(value: Any) -> None:
@@ -80,7 +83,7 @@ def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
         return write(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return inert(f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value))
+    return visible(f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 @contextlib.contextmanager
@@ -101,7 +104,7 @@ def bar(words: str) -> Iterator[Progress]:
         task = shown.add_task(words, total=None)
 
         def report(done: float, total: float, now: str) -> None:
-            shown.update(task, completed=done, total=total, description=f"{words}: {inert(now)}" if now else words)
+            shown.update(task, completed=done, total=total, description=f"{words}: {visible(now)}" if now else words)
 
         yield report
 
@@ -135,7 +138,7 @@ def _failed(error: ToolkitError, status: int) -> int:
 
 def _tell(stream: TextIO, line: str) -> None:
     with contextlib.suppress(BrokenPipeError):
-        stream.write(inert(line) + "\n")
+        stream.write(visible(line, _LONGEST) + "\n")
         stream.flush()
 
 

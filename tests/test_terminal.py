@@ -1,0 +1,121 @@
+"""How the command line speaks: exit status, errors without traceback, inert text, JSON with nulls."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pandas as pd
+import pytest
+
+from toolkit import terminal
+from toolkit.errors import NotMeasuredWarning, ToolkitError, UsageError
+
+
+def _raises(error: BaseException) -> None:
+    raise error
+
+
+def test_an_error_says_what_and_the_remedy_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.guarded(lambda: _raises(ToolkitError("the disk is full", "Free some space."))) == 1
+    assert capsys.readouterr().err == "error: the disk is full\n       Free some space.\n"
+
+
+def test_bad_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.guarded(lambda: _raises(UsageError("no such method", "Methods are: a, b."))) == 2
+    assert "no such method" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_exits_with_1_and_says_that_what_was_stored_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.guarded(lambda: _raises(KeyboardInterrupt())) == 1
+    assert "kept" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        terminal.guarded(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_unwinds_the_command_so_that_it_cleans_up(number: int) -> None:
+    cleaned = []
+
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert terminal.guarded(command) == 1
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_hang_up_that_our_parent_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert terminal.guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_warning_of_ours_is_one_line_and_the_others_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.guarded(lambda: warnings.warn(NotMeasuredWarning("xfs was left out: no mkfs.xfs"), stacklevel=1))
+    assert capsys.readouterr().err == "warning: xfs was left out: no mkfs.xfs\n"
+    with pytest.raises(DeprecationWarning):
+        terminal.guarded(lambda: warnings.warn("old", DeprecationWarning, stacklevel=1))
+
+
+def test_an_escape_sequence_in_machine_text_is_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "evil\x1b[2J\x1b]0;owned\x07\u202egpj.exe[bold]x[/bold]"
+    terminal.say(hostile)
+    terminal.show(pd.DataFrame({"host": [hostile]}))
+    terminal.guarded(lambda: _raises(ToolkitError(hostile, hostile)))
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "\u202e" not in shown
+    assert "[bold]x[/bold]" in shown
+
+
+def test_a_missing_value_is_a_dash_for_people_and_null_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"wait_ns": pd.array([5, None], dtype="Int64"), "rate": [1.5, float("nan")], "name": ["a", None]})
+    terminal.show(frame, {"wait_ns": lambda value: f"{value} ns"})
+    assert capsys.readouterr().out.count("–") == 3
+    terminal.show_json(frame)
+    assert json.loads(capsys.readouterr().out) == [
+        {"wait_ns": 5, "rate": 1.5, "name": "a"},
+        {"wait_ns": None, "rate": None, "name": None},
+    ]
+
+
+def test_whole_numbers_keep_every_digit_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show_json(pd.DataFrame({"t_ns": pd.array([2**62 + 1], dtype="Int64")}))
+    assert json.loads(capsys.readouterr().out) == [{"t_ns": 2**62 + 1}]
+
+
+def test_a_long_table_says_how_many_rows_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show(pd.DataFrame({"x": range(100)}), most=10)
+    assert "90 more rows" in capsys.readouterr().out
+
+
+def test_no_bar_is_drawn_where_standard_output_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.bar("working") as progress:
+        progress(1, 2, "half")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
+    code = "from toolkit import terminal\nraise SystemExit(terminal.guarded(lambda: [print(n) for n in range(10**6)]))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
