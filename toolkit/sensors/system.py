@@ -9,7 +9,7 @@ from typing import Mapping, NamedTuple
 
 __all__ = ["Energy", "SystemLook", "SystemSample", "busy_fraction", "power_watts", "read_energy"]
 
-# The fields of the line "cpu" (Documentation/filesystems/proc.rst): user nice system idle iowait irq softirq steal guest guest_nice.
+# The line "cpu" (Documentation/filesystems/proc.rst): user nice system idle iowait irq softirq steal guest guest_nice.
 # guest and guest_nice are counted in user and nice already. Waiting for I/O is idle time. Stolen time is not: a guest's processor
 # had work then, and the host gave it no time.
 _COUNTED = 8
@@ -84,7 +84,7 @@ def busy_fraction(before: tuple[int, ...], after: tuple[int, ...]) -> float | No
     >>> busy_fraction((100, 0, 0, 100, 0, 0, 0, 0), (130, 0, 0, 160, 10, 0, 0, 0))
     0.3
     """
-    passed = [max(then - now, 0) for now, then in zip(before[:_COUNTED], after[:_COUNTED])]
+    passed = [max(later - earlier, 0) for earlier, later in zip(before[:_COUNTED], after[:_COUNTED])]
     total = sum(passed)
     return (total - passed[_IDLE] - passed[_IOWAIT]) / total if total else None
 

@@ -1,0 +1,1 @@
+"""What is measured, in which order, how often: sensors in, tables out. Nothing is analysed here."""

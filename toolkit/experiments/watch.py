@@ -1,0 +1,223 @@
+"""Watching the entropy pool and the CRNG at fixed moments: ``entropy_samples``, with the machine beside it once a second."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.errors import UsageError
+from toolkit.progress import Progress, silent
+from toolkit.runs import Run, begin
+from toolkit.sensors.rng import Look
+from toolkit.sensors.system import SystemLook
+from toolkit.tables import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from toolkit.store import Store
+
+__all__ = ["watch"]
+
+# How often samples go to the store: what a machine that goes down takes with it, against how many files there will be.
+_BATCH_S = 5.0
+
+_SYSTEM_EVERY_NS = 1_000_000_000
+_PROGRESS_EVERY_NS = 250_000_000
+
+# Null in the arrays of whole numbers; what is measured is never below zero.
+_NULL = -1
+
+
+def watch(
+    duration_s: float,
+    interval_s: float,
+    store: Store | None = None,
+    *,
+    run: Run | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Watch this machine's entropy pool and the readiness of its CRNG.
+
+    Looks are made at ``start + k * interval``, so that they do not drift. A moment that passed while the machine was busy is not
+    made up for: it is a gap in the times. Ctrl-C ends the watch early, and what was seen is kept.
+
+    Parameters
+    ----------
+    duration_s, interval_s : float
+        How long, and how often, in seconds.
+    store : Store, optional
+        Where samples go while the watch goes on, every few seconds, with ``system_samples`` about once a second.
+    run : Run, optional
+        The run that the samples belong to; without one it begins its own, and puts that into the store too.
+    progress : Progress, optional
+        Called a few times a second with the seconds done.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``entropy_samples``: a row a look, in time. ``t_ns`` is when it was made, not when it was due.
+
+    Raises
+    ------
+    UsageError
+        If the duration or the interval is not above zero.
+    StoreError
+        If the store cannot be appended to.
+
+    Examples
+    --------
+    >>> samples = watch(0.05, 0.01)
+    >>> list(samples.columns)[-3:]
+    ['entropy_avail_bits', 'crng_ready', 'random_readable']
+    """
+    if not (0 < duration_s < math.inf and 0 < interval_s < math.inf):
+        raise UsageError(f"cannot watch for {duration_s} s every {interval_s} s", "Both are above zero.")
+    begun = run or begin("toolkit.watch()", {"duration_s": duration_s, "interval_s": interval_s})
+    if store is not None and run is None:
+        store.append("runs", begun.row())
+    looks = math.ceil(duration_s / interval_s - 1e-9)
+    seen = _Seen(begun, store, max(1, min(looks, math.ceil(_BATCH_S / interval_s))))
+    with seen.keeping(), contextlib.suppress(KeyboardInterrupt), Look() as look:
+        _look_at_moments(look, SystemLook(), looks, int(interval_s * 1e9), seen, progress)
+    return seen.frame()
+
+
+def _look_at_moments(look: Look, system: SystemLook, looks: int, interval_ns: int, seen: _Seen, progress: Progress) -> None:
+    """Make the looks: ``looks`` of them, fewer where the machine was too busy."""
+    monotonic, clock, boottime, utc, sleep = time.monotonic_ns, time.clock_gettime_ns, time.CLOCK_BOOTTIME, time.time_ns, time.sleep
+    with_system = seen.store is not None
+    start = system_due = progress_due = monotonic()
+    k = 0
+    while k < looks:
+        early_ns = start + k * interval_ns - monotonic()
+        if early_ns > 0:
+            sleep(early_ns / 1e9)
+        bits, ready, readable = look()
+        seen.add(clock(boottime), utc(), bits, ready, readable)
+        now = monotonic()
+        if with_system and now >= system_due:
+            seen.add_system(clock(boottime), utc(), system())
+            system_due += _SYSTEM_EVERY_NS * ((now - system_due) // _SYSTEM_EVERY_NS + 1)
+        if now >= progress_due:
+            progress((now - start) / 1e9, looks * interval_ns / 1e9, f"{seen.total:,} looks")
+            progress_due = now + _PROGRESS_EVERY_NS
+        # Moments that have passed by now are missed; the next look is at the first that has not.
+        k = max(k + 1, (monotonic() - start) // interval_ns + 1)
+
+
+class _Batch:
+    """Looks of a few seconds in arrays that were made before, so that a look allocates nothing that stays."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.stored = False
+        self.t_ns = np.empty(size, np.int64)
+        self.utc_ns = np.empty(size, np.int64)
+        self.bits = np.empty(size, np.int64)
+        self.ready = np.empty(size, np.int8)
+        self.readable = np.empty(size, np.int8)
+        self.system: list[dict[str, Any]] = []
+
+
+class _Seen:
+    """What was seen so far, and its way to the store, which a thread of its own goes: a look never waits for a disk."""
+
+    def __init__(self, run: Run, store: Store | None, batch_size: int) -> None:
+        self.store = store
+        self.total = 0
+        self._run = run
+        self._size = batch_size
+        self._batches = [_Batch(batch_size)]
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="toolkit-watch") if store is not None else None
+        self._writing: list[Future[None]] = []
+
+    def add(self, t_ns: int, utc_ns: int, bits: int | None, ready: bool | None, readable: bool | None) -> None:
+        """Add a look; it counts once it is whole."""
+        batch = self._batches[-1]
+        if batch.count == self._size:
+            batch = _Batch(self._size)
+            self._batches.append(batch)
+            self._write(self._batches[-2])
+        at = batch.count
+        batch.t_ns[at] = t_ns
+        batch.utc_ns[at] = utc_ns
+        batch.bits[at] = _NULL if bits is None else bits
+        batch.ready[at] = _NULL if ready is None else ready
+        batch.readable[at] = _NULL if readable is None else readable
+        batch.count = at + 1
+        self.total += 1
+
+    def add_system(self, t_ns: int, utc_ns: int, sample: tuple[float | None, int | None, float | None]) -> None:
+        """Add a look at the machine."""
+        busy, memory, watts = sample
+        row = {"t_ns": t_ns, "utc_ns": utc_ns, "cpu_busy_fraction": busy, "memory_available_bytes": memory, "power_watts": watts}
+        self._batches[-1].system.append(row)
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """On the way out, however that is, what is not yet stored goes to the store; an error of the store comes out here."""
+        try:
+            yield
+        finally:
+            if self._writer is not None:
+                for batch in self._batches:
+                    self._writing.append(self._writer.submit(self._store, batch))
+                self._writer.shutdown(wait=True)
+        for writing in self._writing:
+            writing.result()
+
+    def frame(self) -> pd.DataFrame:
+        """All looks."""
+        return self._frame(self._batches)
+
+    def _write(self, batch: _Batch) -> None:
+        if self._writer is None:
+            return
+        while self._writing and self._writing[0].done():
+            self._writing.pop(0).result()  # an error of the store ends the watch now, not at its end
+        self._writing.append(self._writer.submit(self._store, batch))
+
+    def _store(self, batch: _Batch) -> None:
+        """Store a batch; doing so twice is doing it once, since Ctrl-C may come between handing over and remembering it."""
+        if batch.stored or self.store is None:
+            return
+        if batch.count:
+            self.store.append("entropy_samples", self._frame([batch]))
+        if batch.system:
+            self.store.append("system_samples", self._system_frame(batch))
+        batch.stored = True
+
+    def _frame(self, batches: list[_Batch]) -> pd.DataFrame:
+        import pandas as pd
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(batch, name)[: batch.count] for batch in batches])
+
+        def nullable(values: Any, dtype: str) -> Any:
+            made = pd.array(np.where(values == _NULL, 0, values), dtype="Int64").astype(dtype)
+            made[values == _NULL] = pd.NA
+            return made
+
+        t_ns = joined("t_ns")
+        columns = {
+            **{name: np.full(len(t_ns), value, dtype=object) for name, value in self._run.common.items()},
+            "t_ns": t_ns,
+            "utc": pd.to_datetime(joined("utc_ns"), utc=True),
+            "entropy_avail_bits": nullable(joined("bits"), "Int64"),
+            "crng_ready": nullable(joined("ready"), "boolean"),
+            "random_readable": nullable(joined("readable"), "boolean"),
+        }
+        return TABLES["entropy_samples"].frame(columns)
+
+    def _system_frame(self, batch: _Batch) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = [{**row, "utc": pd.Timestamp(row["utc_ns"], tz="UTC")} for row in batch.system]
+        return self._run.frame("system_samples", rows)
