@@ -1,0 +1,138 @@
+"""How the folders and files of a store are named, and how a folder is known to be a store. Names only; no rows.
+
+A host's name comes from a machine and is not trusted: as a folder it is percent-encoded (dots at its beginning too, so that it is
+never ``..`` or hidden) and, where that is too long for a file system, cut and told apart by its SHA-256. The true name is in the
+rows; the folder only says where to look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from datetime import UTC, date, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from toolkit.errors import StoreError
+
+__all__ = ["FOLDER_MODE", "MARKER", "date_folder", "host_folder", "make_store", "new_part", "store_error", "writing_folder"]
+
+#: The file at a store's root that says that it is one, and of which layout.
+MARKER = "virt-toolkit-store.json"
+LAYOUT_VERSION = 1
+#: What is measured on a machine is its owner's business alone.
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+_LONGEST = 180  # of 255 bytes that a name may have on every Linux file system, what is left for "host=" and the SHA-256
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def host_folder(host: str) -> str:
+    """The name of a host's folder: safe as one path component, the same each time, and no two hosts the same.
+
+    Examples
+    --------
+    >>> host_folder("web-1.example"), host_folder("../etc")
+    ('host=web-1.example', 'host=%2E%2E%2Fetc')
+    """
+    shown = host.lstrip(".")
+    name = "%2E" * (len(host) - len(shown)) + quote(shown, safe="").replace("~", "%7E")
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST - 65]}~{hashlib.sha256(host.encode()).hexdigest()}"
+    return f"host={name}"
+
+
+def date_folder(day: date) -> str:
+    """The name of a day's folder."""
+    return f"date={day.isoformat()}"
+
+
+def new_part() -> str:
+    """The name of a new file: the time, for people, and enough chance that no two writers ever meet."""
+    return f"part-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(8)}.parquet"
+
+
+def writing_folder(root: Path) -> Path:
+    """Where files are while they are written: in the store, so that a rename puts them in place, and never read."""
+    return root / ".writing"
+
+
+def make_store(root: Path, *, create: bool) -> None:
+    """See that the folder is a store of a layout that is understood; make it one if it is new or empty, and that is wanted.
+
+    Raises
+    ------
+    StoreError
+        If it is not there and not to be made, holds something else, is of a newer version, or may not be read or made.
+    """
+    try:
+        if create and not root.exists():
+            root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        marker = root / MARKER
+        if not marker.exists():
+            _check_may_become(root, create=create)
+            _write_marker(marker)
+        said = json.loads(marker.read_text(encoding="utf-8"))
+        version = said["layout_version"]
+    except OSError as error:
+        raise store_error(f"the store {root} cannot be opened", root, error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{root / MARKER} is damaged, so {root} is not known to be a store", f"Write it anew: {_said()}"
+        ) from error
+    if version != LAYOUT_VERSION:
+        raise StoreError(
+            f"{root} is a store of layout {version!r}, and this toolkit knows layout {LAYOUT_VERSION}",
+            "Open it with the version of the toolkit that wrote it, or a newer one.",
+        )
+
+
+def _check_may_become(root: Path, *, create: bool) -> None:
+    if not root.exists():
+        raise StoreError(f"there is no store {root}", "Give the folder of a store, or measure something first.")
+    if not root.is_dir():
+        raise StoreError(f"{root} is not a folder", "Give the folder of a store, or a new name.")
+    foreign = next((entry.name for entry in os.scandir(root) if not entry.name.startswith(f".{MARKER}")), None)
+    if foreign is not None:
+        raise StoreError(
+            f"{root} is not a store: it holds {foreign!r} and no {MARKER}", "Give the folder of a store, or a new or empty one."
+        )
+    if not create:
+        raise StoreError(f"{root} is empty and not a store", "Give the folder of a store, or measure something first.")
+
+
+def _write_marker(marker: Path) -> None:
+    beside = marker.with_name(f".{marker.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w", encoding="utf-8") as file:
+            file.write(_said() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(marker)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        raise
+
+
+def _said() -> str:
+    return json.dumps({"format": "virt-toolkit store", "layout_version": LAYOUT_VERSION})
+
+
+def store_error(what: str, path: Path, error: OSError) -> StoreError:
+    """What the system refused, as an error with its remedy."""
+    if error.errno in _NO_ROOM:
+        remedy = f"There is no room left for {path}: free some, or give another store."
+    elif error.errno in _NOT_ALLOWED:
+        remedy = f"This user may not write there: give a store of your own, or ask the owner of {path}."
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "Too many files are open: raise the limit (ulimit -n)."
+    else:
+        remedy = f"Look after {path}, or give another store."
+    return StoreError(f"{what}: {os.strerror(error.errno) if error.errno else error}", remedy)
