@@ -5,18 +5,18 @@ What the file systems need is said in :mod:`toolkit.filesystems`; this module sh
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import importlib.metadata
 import os
-import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.errors import UnavailableError
 from toolkit.filesystems import FILESYSTEMS, Support, can_make, loop_devices, may_mount
 from toolkit.runs import hypervisor
+from toolkit.sensors.extents import file_extents, space_pages
 from toolkit.sensors.rng import RngState, read_rng_state
 from toolkit.sensors.system import read_energy
 
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["doctor"]
-
-# FS_IOC_FIEMAP of include/uapi/linux/fs.h with struct fiemap of include/uapi/linux/fiemap.h, which is 32 bytes without extents.
-_FS_IOC_FIEMAP = 0xC020660B
-_FIEMAP = struct.pack("=QQIIII", 0, 2**64 - 1, 0, 0, 0, 0)
-
-# FS_IOC_GETFSMAP with struct fsmap_head of include/uapi/linux/fsmap.h: a header of 64 bytes, then the lowest and the highest key.
-_FS_IOC_GETFSMAP = 0xC0C0583B
-_FSMAP = (
-    struct.pack("=IIII6Q", 0, 0, 0, 0, *[0] * 6) + bytes(64) + struct.pack("=IIQQQ3Q", *[2**32 - 1] * 2, *[2**64 - 1] * 3, 0, 0, 0)
-)
 
 _VIRTUAL_HWRNG = "Give the guest a virtio-rng device: in QEMU -device virtio-rng-pci, in libvirt <rng model='virtio'>."
 
@@ -88,47 +78,39 @@ def _capabilities(root: Path) -> Iterator[tuple[str, Support]]:
     if root == Path("/"):
         folder = Path(tempfile.gettempdir())
         yield "extents of files (FIEMAP)", _fiemap(folder)
-        yield "free space (GETFSMAP)", _getfsmap(folder)
+        yield "free space (GETFSMAP)", _mapped(folder, partial(next, space_pages(folder), None))
     yield "JupyterLab", _jupyterlab()
 
 
 def _pool(state: RngState) -> Support:
     if state.entropy_avail_bits is None:
-        return Support(False, "/proc/sys/kernel/random/entropy_avail cannot be read", "Mount proc; in a container, outside of it.")
-    detail = (
-        f"{state.entropy_avail_bits} of {state.poolsize_bits} bits; regime {state.regime or 'unknown'} ({state.regime_evidence})"
-    )
-    return Support(True, detail)
+        return Support(
+            False, "/proc/sys/kernel/random/entropy_avail cannot be read", "Mount proc; in a container, run outside of it."
+        )
+    regime = f"regime {state.regime or 'unknown'} ({state.regime_evidence})"
+    return Support(True, f"{state.entropy_avail_bits} of {state.poolsize_bits} bits; {regime}")
 
 
 def _readiness(state: RngState) -> Support:
     if state.crng_ready is None:
-        return Support(
-            False,
-            "getrandom cannot be asked",
-            "Run on the machine itself, Linux 3.17 or later, outside any sandbox that forbids it.",
-        )
+        return Support(False, "getrandom cannot be asked", "Run on the machine itself, outside any sandbox; Linux 3.17 or later.")
     readable = {True: "readable", False: "not readable", None: "cannot be opened"}[state.random_readable]
     return Support(True, f"{'ready' if state.crng_ready else 'not ready yet'}; /dev/random is {readable}")
 
 
 def _kernel_log(state: RngState) -> Support:
+    said = "CRNG readiness is not in it" if state.crng_ready_s is None else f"CRNG ready after {state.crng_ready_s:.3f} s"
     if state.kernel_log == "complete":
-        ready = (
-            "does not say when the CRNG was ready" if state.crng_ready_s is None else f"CRNG ready after {state.crng_ready_s:.3f} s"
-        )
-        return Support(True, f"from its start: {ready}")
+        return Support(True, f"from its start: {said}")
     if state.kernel_log == "overwritten":
-        kept = "; the moment of readiness is still there" if state.crng_ready_s is not None else ""
         return Support(
             state.crng_ready_s is not None,
-            f"its start was overwritten, so warnings and reseeds cannot be counted{kept}",
+            f"its start was overwritten: {said}; warnings and reseeds cannot be counted",
             "Boot with log_buf_len=16M on the kernel's command line, and measure soon after.",
         )
     if state.kernel_log == "refused":
-        return Support(
-            False, "this user may not read it (kernel.dmesg_restrict)", "Run as root, or as root: sysctl kernel.dmesg_restrict=0"
-        )
+        remedy = "Run as root, or as root: sysctl kernel.dmesg_restrict=0"
+        return Support(False, "this user may not read it (kernel.dmesg_restrict)", remedy)
     return Support(False, "there is neither /dev/kmsg nor syslog(2)", "In a container, pass /dev/kmsg in, or run outside of it.")
 
 
@@ -140,17 +122,18 @@ def _hwrng(state: RngState, root: Path) -> Support:
             "Run as root: modprobe virtio_rng; if there is no such module, use a kernel with CONFIG_HW_RANDOM_VIRTIO.",
         )
     if not state.hwrng_available:
-        what = "no driver is bound (rng_available is empty)" if state.hwrng_available == () else "this kernel offers no hw_random"
-        return Support(
-            False, what, _VIRTUAL_HWRNG if hypervisor(root) else "Load the driver of the board's or the TPM's generator."
+        found = (
+            "this kernel offers no hw_random" if state.hwrng_available is None else "no driver is bound (rng_available is empty)"
         )
+        return Support(False, found, _VIRTUAL_HWRNG if hypervisor(root) else "Load the driver of the board's or TPM's generator.")
     names = " ".join(state.hwrng_available)
     device = root / "dev/hwrng"
     if not device.exists():
         return Support(False, f"{names}, but there is no /dev/hwrng", "Run as root: mknod -m 600 /dev/hwrng c 10 183")
     if not os.access(device, os.R_OK):
         return Support(False, f"{names}; /dev/hwrng may not be read by this user", "Run as root.")
-    return Support(True, f"{names}; in use: {state.hwrng_current or 'none'}, quality {state.hwrng_quality}")
+    quality = "" if state.hwrng_quality is None else f", quality {state.hwrng_quality} of 1024"
+    return Support(True, f"{names}; in use: {state.hwrng_current or 'none'}{quality}")
 
 
 def _power(root: Path) -> Support:
@@ -161,57 +144,32 @@ def _power(root: Path) -> Support:
         return Support(False, "RAPL counters are there, but this user may not read them", "Run as root.")
     if hypervisor(root):
         return Support(False, "a virtual machine is not shown its power (RAPL)")
-    return Support(
-        False, "no RAPL counters", "Run as root: modprobe intel_rapl_msr; other processors than Intel's and AMD's have none."
-    )
+    return Support(False, "no RAPL counters", "Run as root: modprobe intel_rapl_msr (processors of Intel and AMD only).")
 
 
 def _fiemap(folder: Path) -> Support:
     with tempfile.TemporaryFile(dir=folder) as file:
-        error = _refusal(file.fileno(), _FS_IOC_FIEMAP, _FIEMAP)
-    if error is None:
-        return Support(True, f"of {folder}, on {_filesystem_of(folder)}")
-    return Support(
-        False,
-        f"{_filesystem_of(folder)}, at {folder}: {os.strerror(error)}",
-        "Use files on ext2, ext3, ext4, xfs or btrfs; TMPDIR sets the folder.",
-    )
+        return _mapped(folder, partial(file_extents, file.fileno()))
 
 
-def _getfsmap(folder: Path) -> Support:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _mapped(folder: Path, ask: Callable[[], object]) -> Support:
+    where = f"{_filesystem_of(folder)}, at {folder}"
     try:
-        error = _refusal(descriptor, _FS_IOC_GETFSMAP, _FSMAP)
-    finally:
-        os.close(descriptor)
-    kind = _filesystem_of(folder)
-    if error is None:
-        return Support(True, f"of {folder}, on {kind}")
-    remedy = (
-        "Run as root."
-        if error in (errno.EPERM, errno.EACCES)
-        else "Use ext4 or xfs: no other file system has it. TMPDIR sets the folder."
-    )
-    return Support(False, f"{kind}, at {folder}: {os.strerror(error)}", remedy)
-
-
-def _refusal(descriptor: int, request: int, argument: bytes) -> int | None:
-    try:
-        fcntl.ioctl(descriptor, request, bytearray(argument))
-    except OSError as error:
-        return error.errno
-    return None
+        ask()
+    except UnavailableError as error:
+        return Support(False, f"{where}: {error.what}", error.remedy or "Set TMPDIR to a folder on ext4 or xfs.")
+    return Support(True, where)
 
 
 def _filesystem_of(folder: Path) -> str:
-    """The type of the file system at a folder: that of the longest mount point above it (Documentation/filesystems/proc.rst, 3.5)."""
-    best, kind = -1, "an unknown file system"
+    """The type of the file system at a folder: that of the last and longest mount point above it."""
+    longest, kind = 0, "an unknown file system"
     at = folder.resolve()
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         before, _, after = line.partition(" - ")
         point = Path(before.split()[4].replace("\\040", " "))
-        if at.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), after.split()[0]
+        if at.is_relative_to(point) and len(point.parts) >= longest:
+            longest, kind = len(point.parts), after.split()[0]
     return kind
 
 
@@ -219,6 +177,4 @@ def _jupyterlab() -> Support:
     try:
         return Support(True, f"JupyterLab {importlib.metadata.version('jupyterlab')}")
     except importlib.metadata.PackageNotFoundError:
-        return Support(
-            False, "JupyterLab is not installed in this environment", "Run: make lab, or python -m pip install jupyterlab"
-        )
+        return Support(False, "JupyterLab is not installed here", "Run: make lab, or python -m pip install jupyterlab")
