@@ -84,9 +84,7 @@ def _capabilities(root: Path) -> Iterator[tuple[str, Support]]:
 
 def _pool(state: RngState) -> Support:
     if state.entropy_avail_bits is None:
-        return Support(
-            False, "/proc/sys/kernel/random/entropy_avail cannot be read", "Mount proc; in a container, run outside of it."
-        )
+        return Support(False, "there is no /proc/sys/kernel/random", "Mount proc; in a container, run outside of it.")
     regime = f"regime {state.regime or 'unknown'} ({state.regime_evidence})"
     return Support(True, f"{state.entropy_avail_bits} of {state.poolsize_bits} bits; {regime}")
 
@@ -122,9 +120,7 @@ def _hwrng(state: RngState, root: Path) -> Support:
             "Run as root: modprobe virtio_rng; if there is no such module, use a kernel with CONFIG_HW_RANDOM_VIRTIO.",
         )
     if not state.hwrng_available:
-        found = (
-            "this kernel offers no hw_random" if state.hwrng_available is None else "no driver is bound (rng_available is empty)"
-        )
+        found = "this kernel offers no hw_random" if state.hwrng_available is None else "no driver is bound: rng_available is empty"
         return Support(False, found, _VIRTUAL_HWRNG if hypervisor(root) else "Load the driver of the board's or TPM's generator.")
     names = " ".join(state.hwrng_available)
     device = root / "dev/hwrng"
