@@ -1,0 +1,375 @@
+"""File systems made for a measurement, on image files, and gone after it.
+
+All images are of one size, in one folder, written full of zeroes before anything is made on them, and attached past the page cache
+of their backing; no file system trims them. So each is measured on the same backing. What can be made is said in
+:mod:`toolkit.filesystems`; the folder and its certain removal are :mod:`toolkit.scratch_folder`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from toolkit import mounts
+from toolkit.errors import ScratchError, UnavailableError
+from toolkit.filesystems import FILESYSTEMS, FileSystem, can_make, filesystem, find_program
+from toolkit.progress import Progress, silent
+from toolkit.scratch_folder import ScratchFolder, scratch_root
+from toolkit.units import bytes_text
+
+__all__ = [
+    "LeftOut",
+    "Scratch",
+    "ScratchFilesystem",
+    "check_space",
+    "memory_available_bytes",
+    "scratch_filesystems",
+    "scratch_root",
+]
+
+_MIB = 1024 * 1024
+
+#: Kept free beside what is written, on disk and in memory: a machine that runs full measures nothing, and disturbs its owner.
+RESERVE_BYTES = 256 * _MIB
+
+_CHUNK_BYTES = 4 * _MIB
+
+# How long a remount waits for whoever is using the file system.
+_PATIENCE_S = 2.0
+_PAUSE_S = 0.01
+
+# f_type of statfs(2) is not in Python; these are the names of mountinfo whose files live in memory.
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that could not be measured: a row of the table ``capabilities``.
+
+    Attributes
+    ----------
+    capability : str
+        What could not be measured.
+    detail : str
+        Why.
+    remedy : str or None
+        What to do about it; None where nothing can be done.
+    """
+
+    capability: str
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass
+class ScratchFilesystem:
+    """A mounted scratch file system.
+
+    Attributes
+    ----------
+    made : FileSystem
+        Its kind.
+    point : Path
+        Where it is mounted.
+    source : str
+        What is mounted: its loop device, or ``tmpfs``.
+    options : tuple of str
+        What it was mounted with.
+    direct_io : bool
+        Whether its loop device goes past the page cache of the backing.
+    """
+
+    made: FileSystem
+    point: Path
+    source: str
+    options: tuple[str, ...]
+    direct_io: bool = True
+    _device: int = field(default=-1, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The toolkit's name for it."""
+        return self.made.name
+
+    @property
+    def mkfs_options(self) -> str | None:
+        """How it was made; None where nothing is made (tmpfs)."""
+        return None if self.made.mkfs is None else " ".join(self.made.mkfs_options)
+
+    @property
+    def mount_options(self) -> str | None:
+        """How it is mounted, in the kernel's words; None while it is not."""
+        found = mounts.mounts_below(self.point)
+        return found[0].options if found else None
+
+    def mount(self) -> None:
+        """Mount it.
+
+        Raises
+        ------
+        OSError
+            If the kernel refuses.
+        """
+        mounts.mount(self.source, self.point, self.made.kernel_type, self.options)
+        self._device = self.point.stat().st_dev
+
+    def check(self) -> None:
+        """Make sure that it is still what is mounted at its place: otherwise what lies below would be measured in its name.
+
+        Raises
+        ------
+        OSError
+            ENODEV, if somebody unmounted it.
+        """
+        if self.point.stat().st_dev != self._device:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(self.point))
+
+    def remount(self) -> None:
+        """Unmount it, which writes everything out; drop the machine's caches; mount it again.
+
+        Raises
+        ------
+        OSError
+            ENODEV if somebody else unmounted it, EBUSY if somebody keeps using it, whatever else the kernel says.
+        """
+        self.check()
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                mounts.unmount(self.point)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+        mounts.drop_caches()
+        self.mount()
+
+
+@dataclass
+class Scratch:
+    """Scratch file systems that were made, by name, and what was left out."""
+
+    filesystems: dict[str, ScratchFilesystem]
+    left_out: list[LeftOut]
+
+
+@contextlib.contextmanager
+def scratch_filesystems(
+    names: Sequence[str] | None = None,
+    size_bytes: int = 512 * _MIB,
+    *,
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> Iterator[Scratch]:
+    """Make and mount scratch file systems; they are gone after the ``with`` block, however it ends.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Names as in :data:`toolkit.filesystems.FILESYSTEMS`; by default all of them.
+    size_bytes : int
+        The size of each. Raised to what the most demanding of them needs, so that all stay the same.
+    root : Path, optional
+        The folder for the images; by default ``$TOOLKIT_SCRATCH``, else /var/tmp.
+    progress : Progress
+        Told of the bytes written.
+
+    Yields
+    ------
+    Scratch
+        What this machine cannot make is in ``left_out``, with the reason and the remedy.
+
+    Raises
+    ------
+    UnavailableError
+        If none of them can be made here.
+    ScratchError
+        If there is too little space; nothing has been written then.
+    UsageError
+        If there is no file system of such a name.
+    """
+    wanted = [filesystem(name) for name in dict.fromkeys(FILESYSTEMS if names is None else names)]
+    able, left_out = _able(wanted)
+    size_bytes = _whole_mib(max([size_bytes, *(made.smallest_bytes for made in able)]))
+    able, too_big = _fitting_memory(able, size_bytes)
+    left_out += too_big
+    if not able:
+        _refuse(left_out)
+    # The handles go first: a loop device is let go at its last close.
+    with ScratchFolder(root) as folder, contextlib.ExitStack() as handles:
+        on_images = [made for made in able if made.needs_loop]
+        check_space(folder, size_bytes * len(on_images), f"{len(on_images)} images of {bytes_text(size_bytes)}")
+        for position, made in enumerate(on_images):
+            words = f"writing the image for {made.name}"
+            _write_image(_image(folder, made), size_bytes, position, len(on_images), words, progress)
+        scratch = Scratch({}, left_out)
+        for made in able:
+            try:
+                scratch.filesystems[made.name] = _made(made, folder, size_bytes, handles)
+            except OSError as error:
+                detail = f"{made.name} could not be made or mounted: {error.strerror or error}"
+                scratch.left_out.append(LeftOut(_capability(made), detail))
+        if not scratch.filesystems:
+            _refuse(scratch.left_out)
+        _note_cached_loops(scratch)
+        yield scratch
+
+
+def _whole_mib(size_bytes: int) -> int:
+    """Rounded up: direct I/O takes whole blocks only."""
+    return -(-size_bytes // _MIB) * _MIB
+
+
+def _capability(made: FileSystem) -> str:
+    return f"allocation on {made.name}"
+
+
+def _able(wanted: Sequence[FileSystem]) -> tuple[list[FileSystem], list[LeftOut]]:
+    able, left_out = [], []
+    for made in wanted:
+        support = can_make(made.name)
+        if support.available:
+            able.append(made)
+        else:
+            left_out.append(LeftOut(_capability(made), support.detail, support.remedy))
+    return able, left_out
+
+
+def _fitting_memory(able: list[FileSystem], size_bytes: int) -> tuple[list[FileSystem], list[LeftOut]]:
+    """Leave out what would fill the machine's memory."""
+    free = memory_available_bytes()
+    if free >= size_bytes + RESERVE_BYTES:
+        return able, []
+    detail = (
+        f"{bytes_text(size_bytes)} of memory beside a reserve of {bytes_text(RESERVE_BYTES)} are needed, {bytes_text(free)} free"
+    )
+    remedy = "Allocate smaller files (size), or free memory."
+    left_out = [LeftOut(_capability(made), detail, remedy) for made in able if not made.needs_loop]
+    return [made for made in able if made.needs_loop], left_out
+
+
+def _refuse(left_out: Sequence[LeftOut]) -> None:
+    details = "; ".join(dict.fromkeys(found.detail for found in left_out))
+    remedies = " ".join(dict.fromkeys(found.remedy for found in left_out if found.remedy))
+    raise UnavailableError(f"No scratch file system can be made here: {details}", remedies)
+
+
+def memory_available_bytes() -> int:
+    """Memory that can be had without swapping (MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise UnavailableError("/proc/meminfo does not say how much memory is available", "Use a kernel from 3.14 on.")
+
+
+def check_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Make sure that so much can be written in a folder, beside a reserve, in memory too where the folder is there.
+
+    Raises
+    ------
+    ScratchError
+        If not; it says how much is missing.
+    """
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    mounted = mounts.mount_of(folder)
+    if mounted is not None and mounted.kernel_type in _IN_MEMORY:
+        free = min(free, memory_available_bytes())
+    missing = needed_bytes + RESERVE_BYTES - free
+    if missing > 0:
+        raise ScratchError(
+            f"{what} need {bytes_text(needed_bytes)} in {folder.parent} beside a reserve of {bytes_text(RESERVE_BYTES)}, "
+            f"and {bytes_text(free)} are free: {bytes_text(missing)} are missing",
+            "Ask for smaller files (size) or fewer file systems, or set TOOLKIT_SCRATCH to a folder with more room.",
+        )
+
+
+def _image(folder: Path, made: FileSystem) -> Path:
+    return folder / f"{made.name}.image"
+
+
+def _write_image(image: Path, size_bytes: int, position: int, count: int, words: str, progress: Progress) -> None:
+    """Write an image full of zeroes: allocated and written, so that nothing is allocated below while a file system is measured."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+    fd = os.open(image, flags, 0o600)
+    try:
+        # First in one piece, if the backing can; and what a quota or another writer would refuse is refused now.
+        os.posix_fallocate(fd, 0, size_bytes)
+        _past_the_cache(fd)
+        # Direct I/O wants memory that begins at a page.
+        with mmap.mmap(-1, _CHUNK_BYTES) as zeroes, memoryview(zeroes) as view:
+            for offset in range(0, size_bytes, _CHUNK_BYTES):
+                progress(position * size_bytes + offset, count * size_bytes, words)
+                written = offset
+                while written < min(offset + _CHUNK_BYTES, size_bytes):
+                    written += os.pwrite(fd, view[: min(offset + _CHUNK_BYTES, size_bytes) - written], written)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError as error:
+        raise ScratchError(
+            f"{image} could not be written: {error.strerror}",
+            "Make room there, or set TOOLKIT_SCRATCH to a folder with more room.",
+        ) from error
+    finally:
+        os.close(fd)
+
+
+def _past_the_cache(fd: int) -> None:
+    """Write with direct I/O from here on, where the backing can: several times as fast, and it leaves the page cache alone."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
+
+
+def _made(made: FileSystem, folder: Path, size_bytes: int, handles: contextlib.ExitStack) -> ScratchFilesystem:
+    point = folder / made.name
+    point.mkdir(mode=0o700)
+    if not made.needs_loop:
+        options = (*made.mount_options, f"size={size_bytes}", "mode=0700")
+        mounted = ScratchFilesystem(made, point, made.kernel_type, options)
+    else:
+        image = _image(folder, made)
+        _mkfs(made, image)
+        loop = mounts.attach(image)
+        handles.enter_context(loop.handle)
+        mounted = ScratchFilesystem(made, point, str(loop.path), made.mount_options, loop.direct_io)
+    mounted.mount()
+    return mounted
+
+
+def _mkfs(made: FileSystem, image: Path) -> None:
+    """Make the file system on its image file; mkfs is a child that may outlive us, and then writes to a file without a name."""
+    name = made.mkfs or ""
+    done = subprocess.run(
+        [find_program(name) or name, *made.mkfs_options, str(image)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        said = " ".join(done.stdout.split()) or f"status {done.returncode}"
+        raise OSError(errno.EIO, f"{name} failed: {said[:500]}")
+
+
+def _note_cached_loops(scratch: Scratch) -> None:
+    cached = [found.name for found in scratch.filesystems.values() if not found.direct_io]
+    if cached:
+        scratch.left_out.append(
+            LeftOut(
+                "loop devices with direct I/O",
+                f"the images of {', '.join(cached)} go through the page cache of their backing, which cannot do direct I/O: "
+                "times on them are those of memory rather than of the disk",
+                "Set TOOLKIT_SCRATCH to a folder on ext4 or xfs.",
+            )
+        )
