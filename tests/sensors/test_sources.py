@@ -56,8 +56,6 @@ def test_a_source_gives_the_blocks_that_are_asked_for(source: str, block_bytes: 
     assert len(reads) == 20
     assert {read[1:4] for read in reads} == {(source, block_bytes, block_bytes)}
     assert {read.errno for read in reads} == {None}
-        (source, block_bytes, block_bytes, None)
-    }
     assert [read.t_ns for read in reads] == sorted(read.t_ns for read in reads)
 
 

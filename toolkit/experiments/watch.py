@@ -67,7 +67,7 @@ def watch(
     Raises
     ------
     UsageError
-        If the duration or the interval is not above zero.
+        If the duration is not above zero, or the interval below a microsecond.
     StoreError
         If the store cannot be appended to.
 
@@ -77,8 +77,8 @@ def watch(
     >>> list(samples.columns)[-3:]
     ['entropy_avail_bits', 'crng_ready', 'random_readable']
     """
-    if not (0 < duration_s < math.inf and 0 < interval_s < math.inf):
-        raise UsageError(f"cannot watch for {duration_s} s every {interval_s} s", "Both are above zero.")
+    if not (0 < duration_s < math.inf and 1e-6 <= interval_s < math.inf):
+        raise UsageError(f"cannot watch for {duration_s} s every {interval_s} s", "Watch for more than 0 s, every 1 µs at most.")
     begun = run or begin("toolkit.watch()", {"duration_s": duration_s, "interval_s": interval_s})
     if store is not None and run is None:
         store.append("runs", begun.row())
