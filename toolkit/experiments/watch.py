@@ -200,19 +200,19 @@ class _Seen:
         def joined(name: str) -> Any:
             return np.concatenate([getattr(batch, name)[: batch.count] for batch in batches])
 
-        def nullable(values: Any, dtype: str) -> Any:
-            made = pd.array(np.where(values == _NULL, 0, values), dtype="Int64").astype(dtype)
-            made[values == _NULL] = pd.NA
-            return made
+        def truths(name: str) -> Any:
+            values = joined(name)
+            return pd.arrays.BooleanArray(values == 1, values == _NULL)
 
+        bits = joined("bits")
         t_ns = joined("t_ns")
         columns = {
             **{name: np.full(len(t_ns), value, dtype=object) for name, value in self._run.common.items()},
             "t_ns": t_ns,
             "utc": pd.to_datetime(joined("utc_ns"), utc=True),
-            "entropy_avail_bits": nullable(joined("bits"), "Int64"),
-            "crng_ready": nullable(joined("ready"), "boolean"),
-            "random_readable": nullable(joined("readable"), "boolean"),
+            "entropy_avail_bits": pd.arrays.IntegerArray(bits, bits == _NULL),
+            "crng_ready": truths("ready"),
+            "random_readable": truths("readable"),
         }
         return TABLES["entropy_samples"].frame(columns)
 
