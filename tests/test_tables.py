@@ -66,6 +66,11 @@ def test_a_column_that_is_not_the_tables_is_refused_with_the_ones_there_are() ->
     assert "started_utc" in caught.value.remedy
 
 
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(UsageError, match="2 lengths"):
+        table("runs").frame({"seed": [1, 2], "kernel": ["6.1"]})
+
+
 def test_an_unknown_table_is_refused_with_the_ones_there_are() -> None:
     with pytest.raises(UsageError, match="there is no table 'run'") as caught:
         table("run")

@@ -92,18 +92,21 @@ class Table:
         return self.frame({})
 
     def frame(self, columns: dict[str, Any]) -> pd.DataFrame:
-        """A frame of this table from columns; what is not given is null.
+        """A frame of this table from columns, each a sequence of as many values; a column that is not given is null.
 
         Raises
         ------
         UsageError
-            If a column is not one of the table's.
+            If a column is not one of the table's, or one is longer than another.
         """
         import pandas as pd
 
         unknown = sorted(set(columns) - set(self.columns))
         if unknown:
             raise UsageError(f"table {self.name} has no column {unknown[0]!r}", f"It has: {', '.join(self.columns)}.")
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            raise UsageError(f"the columns given for table {self.name} are of {len(lengths)} lengths", "Give as many values in each.")
         # Column by column, each straight to its dtype: a list with a None would pass through float64 and lose nanoseconds.
         made = {name: pd.Series(values, dtype=self.dtypes[name]) for name, values in columns.items()}
         return pd.DataFrame(made).reindex(columns=self.columns).astype(self.dtypes)
