@@ -26,7 +26,7 @@ from typing import IO, Any, Callable, NamedTuple, cast
 
 from toolkit.errors import UnavailableError, UsageError
 
-__all__ = ["BLOCKS_BYTES", "GETRANDOM", "MOST_READS", "SOURCES", "SourceRead", "read_source"]
+__all__ = ["BLOCKS_BYTES", "GETRANDOM", "MOST_READS", "SOURCES", "SourceRead", "check_source", "read_source"]
 
 GETRANDOM = "getrandom"
 
@@ -80,6 +80,18 @@ class SourceRead(NamedTuple):
     errno: int | None
 
 
+def check_source(source: str) -> None:
+    """Refuse what is neither ``getrandom`` nor a path; whether the path is there is found by reading it.
+
+    Raises
+    ------
+    UsageError
+        The message lists the usual ones.
+    """
+    if source != GETRANDOM and not source.startswith("/"):
+        raise UsageError(f"{source!r} is no source", f"Give getrandom or a device's path: {', '.join(SOURCES)}.")
+
+
 def read_source(source: str, block_bytes: int, budget_s: float, most_reads: int = MOST_READS) -> list[SourceRead]:
     """Read a source block by block until the budget is used up, an error comes, or there are enough reads.
 
@@ -112,8 +124,7 @@ def read_source(source: str, block_bytes: int, budget_s: float, most_reads: int 
     >>> read.read_bytes, read.errno
     (64, None)
     """
-    if source != GETRANDOM and not source.startswith("/"):
-        raise UsageError(f"{source!r} is no source", f"Give getrandom or a device's path: {', '.join(SOURCES)}.")
+    check_source(source)
     if block_bytes < 1 or most_reads < 1 or not 0 < budget_s < 86400:
         raise UsageError(
             f"cannot read {block_bytes} bytes at a time for {budget_s} s, {most_reads} times",
