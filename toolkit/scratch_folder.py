@@ -326,17 +326,19 @@ def _unmount_below(folder: Path) -> list[str]:
     deadline = time.monotonic() + _PATIENCE_S
     while found := mounts.mounts_below(folder):
         point = found[0].point
-        late = time.monotonic() > deadline
-        if late:
-            problems.append(f"{point} was unmounted, but is in use by {_users(point)}")
         try:
-            mounts.unmount(point, detach_busy=late)
+            mounts.unmount(point)
         except OSError as error:
             # EINVAL: somebody else unmounted it first.
-            if late or error.errno not in (errno.EBUSY, errno.EINVAL):
-                problems.append(f"{point} cannot be unmounted: {error.strerror}")
-                break
-            time.sleep(_PAUSE_S)
+            if time.monotonic() < deadline and error.errno in (errno.EBUSY, errno.EINVAL):
+                time.sleep(_PAUSE_S)
+                continue
+            users = _users(point)
+            try:
+                mounts.unmount(point, detach_busy=True)
+            except OSError as stuck:
+                return [*problems, f"{point} cannot be unmounted ({stuck.strerror}) and is in use by {users}"]
+            problems.append(f"{point} was unmounted, but is in use by {users}")
     return problems
 
 

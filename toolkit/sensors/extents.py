@@ -19,6 +19,7 @@ __all__ = [
     "EXTENT_BYTES",
     "FREE",
     "INCOMPARABLE",
+    "INLINE",
     "SEGMENT_BYTES",
     "UNPLACED",
     "Extent",
@@ -56,6 +57,9 @@ _FLAGS: dict[int, str] = {
 }
 _LAST = 0x0001
 
+#: Flag of an extent that is kept among the file system's metadata.
+INLINE = 0x0200
+
 #: Flags of an extent that has no place on the device yet: unknown, delalloc.
 UNPLACED = 0x0002 | 0x0004
 
@@ -70,7 +74,8 @@ _FSMAP_HEAD = struct.Struct("=IIII48x")
 _FSMAP = struct.Struct("=IIQQQQ24x")
 _FS_IOC_GETFSMAP = 0xC0C0583B
 _FMR_OF_LAST = 0x20
-_ALL_ONES = _FSMAP.pack(*[0xFFFFFFFF] * 2, *[0xFFFFFFFFFFFFFFFF] * 4)
+# The high key beyond which nothing is; xfs refuses one with a length.
+_HIGHEST = _FSMAP.pack(*[2**32 - 1] * 2, *[2**64 - 1] * 3, 0)
 
 #: Bytes of one ``struct fsmap``.
 SEGMENT_BYTES = _FSMAP.size
@@ -236,7 +241,7 @@ def space_pages(target: Target) -> Iterator[tuple[int, bytearray]]:
         while True:
             page = bytearray(_FSMAP_HEAD.size + (2 + _PAGE) * SEGMENT_BYTES)
             _FSMAP_HEAD.pack_into(page, 0, 0, 0, _PAGE, 0)
-            page[_FSMAP_HEAD.size : _FSMAP_HEAD.size + 2 * SEGMENT_BYTES] = low + _ALL_ONES
+            page[_FSMAP_HEAD.size : _FSMAP_HEAD.size + 2 * SEGMENT_BYTES] = low + _HIGHEST
             _ioctl(fd, _FS_IOC_GETFSMAP, page, target, "tell where free space lies (GETFSMAP)", "all but ext2, ext3, ext4 and xfs")
             entries = _FSMAP_HEAD.unpack_from(page)[3]
             if not entries:
