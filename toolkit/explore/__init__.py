@@ -1,0 +1,14 @@
+"""Looking at a store in a notebook: views with controls, tables, and the findings in sentences.
+
+``session`` chooses the store; ``fragmentation``, ``starvation``, ``throughput`` and ``live`` make the views; ``findings`` says in
+words what was found; ``view`` binds controls to drawings and ``tables`` shows tables. Figures are :mod:`toolkit.plots`' business.
+"""
+
+from __future__ import annotations
+
+from toolkit.explore import findings, fragmentation, overview, starvation, throughput
+from toolkit.explore.live import Live
+from toolkit.explore.session import Session, open  # noqa: A004
+from toolkit.explore.view import View, show, static
+
+__all__ = ["Live", "Session", "View", "findings", "fragmentation", "open", "overview", "show", "starvation", "static", "throughput"]

@@ -1,0 +1,121 @@
+"""Views of file allocation: file systems, methods and sizes to choose from, the figure, and the table behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+import pandas as pd
+
+from toolkit import share
+from toolkit.analysis.stats import medians
+from toolkit.explore import findings
+from toolkit.explore.session import Session
+from toolkit.explore.view import Block, View, choice, nothing_chosen
+from toolkit.markup import bullets, paragraph
+from toolkit.plots.fragmentation import METHODS, allocation_time, extent_map, ordered, pieces
+from toolkit.plots.published import beside_2009
+from toolkit.plots.style import FILESYSTEM_LOOKS
+from toolkit.units import bytes_text
+
+__all__ = ["beside", "found", "layout", "methods"]
+
+_QUANTITIES = (("time to allocate", "time"), ("discontinuities", "discontinuities"), ("extents", "extents"))
+
+
+def methods(session: Session, quantity: str = "time") -> View:
+    """Time, discontinuities or extents by method and file system, with controls for file systems, methods, sizes and the quantity.
+
+    Parameters
+    ----------
+    session : Session
+        The store and rows to show.
+    quantity : {'time', 'discontinuities', 'extents'}
+        What is drawn first.
+    """
+    allocations = session.table("allocations")
+    missing = session.lacks("allocations")
+    if missing is not None:
+        return View({}, lambda: [missing])
+    names = ordered(allocations["filesystem"], FILESYSTEM_LOOKS)
+    ways = ordered(allocations["method"], METHODS)
+    sizes = sorted(int(size) for size in allocations["size_bytes"].unique())
+    controls: dict[str, widgets.Widget] = {
+        "filesystems": choice("File systems", [(name, name) for name in names]),
+        "ways": choice("Methods", [(way, way) for way in ways]),
+        "sizes": choice("Sizes", [(bytes_text(size), size) for size in sizes]),
+        "quantity": widgets.ToggleButtons(
+            options=_QUANTITIES, value=quantity, description="Show", style={"description_width": "initial", "button_width": "auto"}
+        ),
+    }
+
+    def draw(filesystems: Sequence[str], ways: Sequence[str], sizes: Sequence[int], quantity: str) -> list[Block]:
+        for chosen, what in ((filesystems, "File systems"), (ways, "Methods"), (sizes, "Sizes")):
+            if not chosen:
+                return nothing_chosen(what)
+        rows = allocations[
+            allocations["filesystem"].isin(filesystems) & allocations["method"].isin(ways) & allocations["size_bytes"].isin(sizes)
+        ]
+        if rows.empty:
+            return [paragraph("Nothing was measured in this selection: choose more file systems, methods or sizes.")]
+        figure = allocation_time(rows) if quantity == "time" else pieces(rows, quantity)
+        return [figure, summary(rows)]
+
+    return View(controls, draw)
+
+
+def summary(allocations: pd.DataFrame) -> pd.DataFrame:
+    """The table behind the figures: a row for each file system, method and size.
+
+    Returns
+    -------
+    DataFrame
+        filesystem, method, size_bytes, repeats, allocate_s_median with _low and _high (95 % interval), sync_s_median,
+        extents, discontinuities (medians), allocated_bytes (median), emulated, failed (number of repeats with an error).
+    """
+    by = ["filesystem", "method", "size_bytes"]
+    groups = allocations.groupby(by, sort=True, observed=True)
+    frame = groups.agg(
+        repeats=("repeat", "size"),
+        sync_ns=("sync_ns", "median"),
+        extents=("extents", "median"),
+        discontinuities=("discontinuities", "median"),
+        allocated_bytes=("allocated_bytes", "median"),
+        emulated=("emulated", "max"),
+        failed=("errno", "count"),
+    ).reset_index()
+    timed = allocations.assign(seconds=allocations["allocate_ns"].astype("float64") / 1e9)
+    times = medians(timed, "seconds", by)[[*by, "median", "low", "high"]]
+    times.columns = pd.Index([*by, "allocate_s_median", "allocate_s_low", "allocate_s_high"])
+    frame = frame.merge(times, on=by, how="left")
+    first = [*by, "repeats", "allocate_s_median", "allocate_s_low", "allocate_s_high"]
+    return frame[[*first, *(name for name in frame.columns if name not in first)]]
+
+
+def found(session: Session) -> View:
+    """The findings on allocation, in sentences."""
+    missing = session.lacks("allocations")
+    return View({}, lambda: [missing or bullets(findings.fragmentation(session.table("allocations")))])
+
+
+def beside(session: Session) -> View:
+    """The figures published in 2009 beside those of this store."""
+    published = pd.read_csv(share.data() / "published" / "allocation-2009.csv")
+    return View({}, lambda: [beside_2009(published, session.table("allocations")), published])
+
+
+def layout(session: Session) -> View:
+    """Where the pieces of a file lie, for a file to choose."""
+    extents = session.table("extents")
+    missing = session.lacks("extents")
+    if missing is not None:
+        return View({}, lambda: [missing])
+    files = sorted(extents["file"].unique())
+    layout = widgets.Layout(width="28em", max_width="100%")
+    controls = {"file": widgets.Dropdown(options=files, description="File", style={"description_width": "initial"}, layout=layout)}
+
+    def draw(file: str) -> list[Block]:
+        rows = extents[extents["file"] == file]
+        return [extent_map(rows), rows[["file", "layer", "logical_byte", "physical_byte", "length_bytes", "flags"]]]
+
+    return View(controls, draw)

@@ -1,0 +1,131 @@
+"""A table as people read it: sortable, offline, units in its headers, whatever a machine wrote in it made inert.
+
+What is in the table is the caller's business; the names and units of columns come from their suffixes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from toolkit.markup import Fragment, escape, visible
+
+__all__ = ["as_html", "readable"]
+
+#: Rows that a page carries; more would make it heavy, and nobody pages through them.
+MOST_ROWS = 2000
+_NOTHING = "–"
+_DURATIONS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+_SIZES = (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("bytes", 1.0))
+_RATES = (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3), ("B/s", 1.0))
+#: Suffix of a column, what its values are in the units of the scale, and the units to choose from.
+_SCALES: tuple[tuple[str, float, Sequence[tuple[str, float]]], ...] = (
+    ("bytes_per_second", 1.0, _RATES),
+    ("_ns", 1e-9, _DURATIONS),
+    ("_s", 1.0, _DURATIONS),
+    ("_bytes", 1.0, _SIZES),
+)
+_PLAIN = {"_bits": "bits", "_w": "W", "_fraction": "share"}
+
+
+def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
+    """A frame as a sortable table for a notebook in which itables was initialised offline, as :func:`toolkit.explore.open` does.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns named with their units, as in the toolkit's tables.
+    caption : str, optional
+        What the table holds; the number of rows left out is added to it.
+    """
+    import itables
+
+    left_out = len(frame) - MOST_ROWS
+    shown, whole = readable(frame.head(MOST_ROWS)), caption
+    if left_out > 0:
+        whole = f"{caption} The first {MOST_ROWS:,} of {len(frame):,} rows.".strip()
+    with pd.option_context("display.float_format", _four_digits):
+        html = itables.to_html_datatable(
+            shown,
+            caption=str(escape(whole)) if whole else None,
+            connected=False,
+            allow_html=False,
+            showIndex=False,
+            maxBytes=0,
+            display_logo_when_loading=False,
+            classes="display compact",
+            style="table-layout:auto;width:auto;margin:0;float:none",
+            lengthMenu=[15, 50, 500],
+        )
+    # itables writes what is missing as NaN and puts links to its own help pages into the copy for pages without scripts.
+    html = html.replace('[\\"NaN\\", \\"___NaN___\\"]', f'[\\"{_NOTHING}\\", \\"___NaN___\\"]').replace(
+        ">NaN</td>", f">{_NOTHING}</td>"
+    )
+    html = re.sub(r"<sup><noscript>.*?</sup>", "", html, flags=re.DOTALL)
+    html = re.sub(r"\(need <a href=[^>]*>help</a>\?\)", "", html)
+    return Fragment(f'<div style="overflow-x:auto;max-width:100%">{html}</div>')
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a unit in each header, numbers in the unit that suits the column, text inert, and what is missing as missing.
+
+    Examples
+    --------
+    >>> readable(pd.DataFrame({"size_bytes": [2**20, 2**22], "allocate_ns": [None, 310_000]})).to_dict("list")
+    {'size (MiB)': [1.0, 4.0], 'allocate (µs)': [nan, 310.0]}
+    """
+    made: dict[str, pd.Series] = {}
+    for name in frame.columns:
+        header, values = _column(str(name), frame[name])
+        made[header] = values.reset_index(drop=True)
+    return pd.DataFrame(made, index=range(len(frame)))
+
+
+def _column(name: str, values: pd.Series) -> tuple[str, pd.Series]:
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return _words(name), values.map({True: "yes", False: "no"}).astype("object").where(values.notna(), _NOTHING)
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        return _words(name), _text(values)
+    for suffix, factor, units in _SCALES:
+        for ending in (suffix, *(f"{suffix}{of}" for of in ("_median", "_low", "_high"))):
+            if name.endswith(ending):
+                numbers = values.astype("float64") * factor
+                unit, size = _unit(numbers, units)
+                stem = name.removesuffix(ending) if suffix != "bytes_per_second" else name.removesuffix(ending) + "rate"
+                return f"{_words(stem + ending[len(suffix) :])} ({unit})", numbers / size
+    for suffix, unit in _PLAIN.items():
+        if name.endswith(suffix):
+            return f"{_words(name.removesuffix(suffix))} ({unit})", _number(values)
+    return _words(name), _number(values)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    shown: pd.Series = pd.Series([_NOTHING if pd.isna(value) else str(visible(value)) for value in values], dtype="object")
+    return shown
+
+
+def _number(values: pd.Series) -> pd.Series:
+    return values.astype("float64") if values.isna().any() else values
+
+
+def _unit(numbers: pd.Series, units: Sequence[tuple[str, float]]) -> tuple[str, float]:
+    """The unit in which the middle of the column has one to three digits before the point."""
+    middle = numbers[numbers > 0].median()
+    return next(((unit, size) for unit, size in units if middle >= size), units[-1] if middle > 0 else units[0])
+
+
+def _words(name: str, known: Mapping[str, str] = {"errno": "error", "boot_id": "boot", "run_id": "run"}) -> str:
+    return str(visible(known.get(name, name.strip("_").replace("_", " "))))
+
+
+def _four_digits(value: float) -> str:
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, 6)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
