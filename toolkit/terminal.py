@@ -29,6 +29,8 @@ __all__ = ["bar", "guarded", "say", "show", "show_json"]
 
 #: Letters of one line that are shown; only hostile text is longer.
 _LONGEST = 4000
+#: How wide a table may be where nobody's window says so.
+_FILE_WIDTH = 160
 
 
 def say(*lines: str) -> None:
@@ -65,10 +67,10 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
     formats = formats or {}
     for name in frame.columns:
         right = is_numeric_dtype(frame[name]) or name in formats
-        made.add_column(str(name), justify="right" if right else "left", overflow="fold")
+        made.add_column(str(name), justify="right" if right else "left", overflow="fold", min_width=len(str(name)))
     for row in frame.head(most).itertuples(index=False, name=None):
         made.add_row(*(Text(_cell(value, formats.get(str(name)))) for name, value in zip(frame.columns, row, strict=True)))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
     console.print(made)
     if len(frame) > most:
         console.print(Text(f"… and {len(frame) - most:,} more rows (--json gives all)"))
