@@ -68,6 +68,10 @@ class LeftOut:
     detail: str
     remedy: str | None = None
 
+    def row(self) -> dict[str, str | bool | None]:
+        """As a row of ``capabilities``."""
+        return {"capability": self.capability, "available": False, "detail": self.detail, "remedy": self.remedy}
+
 
 @dataclass
 class ScratchFilesystem:
@@ -85,6 +89,8 @@ class ScratchFilesystem:
         What it was mounted with.
     direct_io : bool
         Whether its loop device goes past the page cache of the backing.
+    device : int
+        Its ``st_dev`` while it is mounted.
     """
 
     made: FileSystem
@@ -92,7 +98,7 @@ class ScratchFilesystem:
     source: str
     options: tuple[str, ...]
     direct_io: bool = True
-    _device: int = field(default=-1, repr=False)
+    device: int = field(default=-1, repr=False)
 
     @property
     def name(self) -> str:
@@ -119,7 +125,7 @@ class ScratchFilesystem:
             If the kernel refuses.
         """
         mounts.mount(self.source, self.point, self.made.kernel_type, self.options)
-        self._device = self.point.stat().st_dev
+        self.device = self.point.stat().st_dev
 
     def check(self) -> None:
         """Make sure that it is still what is mounted at its place: otherwise what lies below would be measured in its name.
@@ -129,7 +135,7 @@ class ScratchFilesystem:
         OSError
             ENODEV, if somebody unmounted it.
         """
-        if self.point.stat().st_dev != self._device:
+        if self.point.stat().st_dev != self.device:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(self.point))
 
     def remount(self) -> None:

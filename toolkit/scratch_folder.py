@@ -322,7 +322,7 @@ def _delete(folder: Path) -> None:
 
 
 def _unmount_below(folder: Path) -> list[str]:
-    problems = []
+    problems: list[str] = []
     deadline = time.monotonic() + _PATIENCE_S
     while found := mounts.mounts_below(folder):
         point = found[0].point

@@ -75,7 +75,8 @@ class Allocation(NamedTuple):
         Whether ``posix_fallocate`` wrote the blocks itself because the file system has no fallocate. None for other methods, and
         where that cannot be told.
     allocated_bytes : int or None
-        What the file system truly gave (st_blocks), also where it ran full; None where the file could not be asked.
+        What the file system truly gave (st_blocks), also where it ran full; None where the file could not be asked. Of the file at
+        rest: while one is written, xfs reserves up to as much again past its end, and takes it back at the close.
     """
 
     method: str
@@ -101,13 +102,13 @@ def check_methods(methods: tuple[str, ...]) -> None:
             raise UsageError(f"there is no allocation method {method!r}", "The methods are: {}.".format(", ".join(METHODS)))
 
 
-def allocate(fd: int, method: str, size_bytes: int) -> Allocation:
-    """Allocate a fresh, empty file by one method, and time it.
+def allocate(path: str, method: str, size_bytes: int, dir_fd: int | None = None) -> Allocation:
+    """Make a file, allocate it by one method, and time that; the file is closed then, and left.
 
     Parameters
     ----------
-    fd : int
-        The file, open for reading and writing, empty, at offset 0.
+    path : str
+        The file; there must be none yet.
     method : str
         One of :data:`METHODS`. ``posix_fallocate`` is libc's, which writes the blocks itself where the file system cannot
         allocate; ``fallocate`` is the system call with mode 0; ``mmap_memset`` is ftruncate, mmap, memset and munmap, in a child
@@ -115,6 +116,8 @@ def allocate(fd: int, method: str, size_bytes: int) -> Allocation:
         ``ftruncate`` only sets the size, the contrast.
     size_bytes : int
         How much.
+    dir_fd : int, optional
+        An open folder that ``path`` is relative to.
 
     Returns
     -------
@@ -128,9 +131,9 @@ def allocate(fd: int, method: str, size_bytes: int) -> Allocation:
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryFile() as file:
-    ...     done = allocate(file.fileno(), "write_4k", 10_000)
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = allocate(os.path.join(folder, "fresh"), "write_4k", 10_000)
     >>> done.errno is None, done.allocated_bytes >= 10_000
     (True, True)
     """
@@ -138,24 +141,22 @@ def allocate(fd: int, method: str, size_bytes: int) -> Allocation:
     if size_bytes < 1:
         raise UsageError(f"{size_bytes} bytes cannot be allocated", "Give a size above zero.")
     failed: int | None = None
-    allocate_ns = overhead_ns = sync_ns = None
+    allocate_ns = overhead_ns = sync_ns = emulated = None
     try:
-        allocate_ns, overhead_ns = _timed(fd, method, size_bytes)
-        begun = time.perf_counter_ns()
-        os.fsync(fd)
-        sync_ns = time.perf_counter_ns() - begun
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600, dir_fd=dir_fd)
+        try:
+            allocate_ns, overhead_ns = _timed(fd, method, size_bytes)
+            begun = time.perf_counter_ns()
+            os.fsync(fd)
+            sync_ns = time.perf_counter_ns() - begun
+        finally:
+            emulated = _refuses_fallocate(fd) if method == "posix_fallocate" else None
+            os.close(fd)
     except OSError as error:
         failed = error.errno or errno.EIO
-    return Allocation(
-        method,
-        size_bytes,
-        allocate_ns,
-        overhead_ns,
-        sync_ns,
-        failed,
-        _refuses_fallocate(fd) if method == "posix_fallocate" else None,
-        _allocated_bytes(fd),
-    )
+    allocated_bytes = _allocated_bytes(path, dir_fd)
+    return Allocation(method, size_bytes, allocate_ns, overhead_ns, sync_ns, failed, emulated, allocated_bytes)
 
 
 def _timed(fd: int, method: str, size_bytes: int) -> tuple[int, int]:
@@ -301,9 +302,9 @@ def _refuses_fallocate(fd: int) -> bool | None:
     return False if code in (errno.ENOSPC, errno.EDQUOT) else None
 
 
-def _allocated_bytes(fd: int) -> int | None:
+def _allocated_bytes(path: str, dir_fd: int | None) -> int | None:
     try:
         # st_blocks is in units of 512 bytes whatever the file system's block is (stat(2)).
-        return os.fstat(fd).st_blocks * 512
+        return os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_blocks * 512
     except OSError:
         return None

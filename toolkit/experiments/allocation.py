@@ -1,0 +1,412 @@
+"""How long each way to allocate a file takes, and into how many pieces the file falls: on scratch file systems, or in a folder.
+
+What is measured is ``file system × method × size × repeat``, in blocks: a block is one repeat of all the others, and is shuffled by
+itself. Whatever drifts during the experiment (the disk's own caches, a neighbour's load) thus falls on all alike, and an experiment
+that is cut short has measured all of them about equally often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import secrets
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from toolkit import mounts
+from toolkit.errors import NotMeasuredWarning, UnavailableError, UsageError
+from toolkit.filesystems import FILESYSTEMS, filesystem
+from toolkit.progress import Progress, silent
+from toolkit.runs import Run, begin
+from toolkit.scratch import LeftOut, ScratchFilesystem, check_space, scratch_filesystems
+from toolkit.scratch_folder import ScratchFolder
+from toolkit.sensors import allocation
+from toolkit.sensors.extents import file_extents
+from toolkit.units import bytes_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Cell", "Experiment", "allocate", "allocate_on", "in_directory", "on_scratch", "plan"]
+
+_MIB = 1024 * 1024
+
+#: The size of a file where none is said.
+SIZE_BYTES = 256 * _MIB
+
+#: Repeats where none are said: the least for which a median's bootstrap interval begins to mean something.
+REPEATS = 7
+
+
+class Cell(NamedTuple):
+    """One measurement that is to be made."""
+
+    filesystem: str
+    method: str
+    size_bytes: int
+    repeat: int
+
+
+class Place(NamedTuple):
+    """Where files are allocated: a file system, or a folder on one.
+
+    ``fresh`` brings it into the state that each measurement begins with, and gives the ``st_dev`` that it then has.
+    """
+
+    filesystem: str
+    folder: Path
+    mkfs_options: str | None
+    mount_options: str | None
+    fresh: Callable[[], int]
+
+
+@dataclass
+class Experiment:
+    """An allocation experiment that is ready to be measured.
+
+    A class of its own so that whoever stores its rows can store each as it comes, and loses nothing when it is interrupted.
+
+    Attributes
+    ----------
+    cells : list of Cell
+        What will be measured, in this order.
+    places : dict of Place
+        By file system.
+    left_out : list of LeftOut
+        What was asked for and cannot be measured.
+    """
+
+    cells: list[Cell]
+    places: dict[str, Place]
+    left_out: list[LeftOut]
+    progress: Progress = field(default=silent, repr=False)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Measure, one after the other.
+
+        Yields
+        ------
+        dict
+            A row of ``allocations``, without the run's common columns. A measurement that failed has its ``errno``, and null for
+            what is not known.
+        """
+        for position, cell in enumerate(self.cells):
+            self.progress(position, len(self.cells), f"{cell.method} of {bytes_text(cell.size_bytes)} on {cell.filesystem}")
+            place = self.places[cell.filesystem]
+            row = {**cell._asdict(), "position": position, "mkfs_options": place.mkfs_options, "mount_options": place.mount_options}
+            try:
+                row.update(_measured(place, cell))
+            except OSError as error:
+                row["errno"] = error.errno or errno.EIO
+            yield row
+        self.progress(len(self.cells), len(self.cells), "all files allocated")
+
+
+def allocate(
+    directory: str | os.PathLike[str],
+    methods: Sequence[str] | None = None,
+    size_bytes: int | Sequence[int] = SIZE_BYTES,
+    repeats: int = REPEATS,
+    seed: int | None = None,
+    *,
+    run: Run | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Time ways to allocate files in an existing folder; needs no root.
+
+    The files are made in a private folder there, each removed after its measurement. Nothing can be remounted and no caches can be
+    dropped: what else happens on that file system is part of what is measured. :func:`allocate_on` does better, as root.
+
+    Parameters
+    ----------
+    directory : str or path
+        An existing folder that one may write in.
+    methods : sequence of str, optional
+        From :data:`toolkit.sensors.allocation.METHODS`; by default all.
+    size_bytes : int or sequence of int
+        Sizes of the files.
+    repeats : int
+        How often each is measured.
+    seed : int, optional
+        Seed of the random order; by default the run's, or a fresh one.
+    run : Run, optional
+        The run it belongs to; by default one is begun.
+    progress : Progress
+        Told between measurements.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``allocations``, a row a file, in the order in which they were made (``position``). ``filesystem`` is what the
+        kernel calls the file system that the folder lies on; ``mkfs_options`` is null.
+
+    Raises
+    ------
+    UsageError
+        If a method, size or number of repeats cannot be meant, or there is no such folder.
+    UnavailableError
+        If nothing can be made in the folder.
+    ScratchError
+        If there is too little space; nothing has been written then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    ...     measured = allocate(folder, ["ftruncate", "write_64k"], size_bytes=1_000_000, repeats=2, seed=1)
+    >>> measured[["method", "repeat", "position"]].to_dict("list")
+    {'method': ['write_64k', 'ftruncate', 'write_64k', 'ftruncate'], 'repeat': [0, 0, 1, 1], 'position': [0, 1, 2, 3]}
+    """
+    chosen = _seed(seed, run)
+    settings = {"directory": os.fspath(directory), "methods": methods, "size_bytes": size_bytes, "repeats": repeats, "seed": chosen}
+    begun = run or begin("toolkit.allocate()", settings, chosen)
+    with in_directory(directory, methods, size_bytes, repeats, chosen, progress=progress) as experiment:
+        rows = list(experiment.rows())
+    return begun.frame("allocations", rows)
+
+
+def allocate_on(
+    filesystems: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    size_bytes: int | Sequence[int] = SIZE_BYTES,
+    repeats: int = REPEATS,
+    seed: int | None = None,
+    *,
+    run: Run | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Time ways to allocate files on scratch file systems made for it; needs root.
+
+    Before each measurement its file system is unmounted, the machine's caches are dropped, and it is mounted again. Each file is
+    fresh, and is removed after its measurement. The file systems are gone when it ends, however it ends.
+
+    Parameters
+    ----------
+    filesystems : sequence of str, optional
+        From :data:`toolkit.filesystems.FILESYSTEMS`; by default all.
+    methods, size_bytes, repeats, seed, run, progress
+        As for :func:`allocate`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Table ``allocations``, a row a file, in the order in which they were made (``position``).
+
+    Warns
+    -----
+    NotMeasuredWarning
+        For each file system that cannot be made here: why, and the remedy.
+
+    Raises
+    ------
+    UsageError
+        If a file system, method, size or number of repeats cannot be meant.
+    UnavailableError
+        If none of the file systems can be made, as an ordinary user cannot.
+    ScratchError
+        If there is too little space; nothing has been written then.
+    """
+    chosen = _seed(seed, run)
+    settings = {"filesystems": filesystems, "methods": methods, "size_bytes": size_bytes, "repeats": repeats, "seed": chosen}
+    begun = run or begin("toolkit.allocate_on()", settings, chosen)
+    with on_scratch(filesystems, methods, size_bytes, repeats, chosen, progress=progress) as experiment:
+        for left_out in experiment.left_out:
+            what = f"{left_out.capability} was not measured: {left_out.detail}. {left_out.remedy or ''}".rstrip()
+            warnings.warn(NotMeasuredWarning(what), stacklevel=2)
+        rows = list(experiment.rows())
+    return begun.frame("allocations", rows)
+
+
+@contextlib.contextmanager
+def on_scratch(
+    filesystems: Sequence[str] | None,
+    methods: Sequence[str] | None,
+    size_bytes: int | Sequence[int],
+    repeats: int,
+    seed: int,
+    *,
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> Iterator[Experiment]:
+    """Make the file systems that :func:`allocate_on` measures on, for the time of a ``with`` block; measure with ``rows()`` in it.
+
+    Parameters
+    ----------
+    filesystems, methods, size_bytes, repeats, seed, progress
+        As for :func:`allocate_on`; the seed must be said.
+    root : Path, optional
+        The folder for the images; by default ``$TOOLKIT_SCRATCH``, else /var/tmp.
+
+    Yields
+    ------
+    Experiment
+    """
+    names = [filesystem(name).name for name in _several(FILESYSTEMS if filesystems is None else filesystems, "file systems")]
+    # Refused before anything is made.
+    cells = plan(names, methods, size_bytes, repeats, seed)
+    with scratch_filesystems(names, _image_bytes(max(cell.size_bytes for cell in cells)), root=root, progress=progress) as scratch:
+        places = {name: _scratch_place(made) for name, made in scratch.filesystems.items()}
+        able = [cell for cell in cells if cell.filesystem in places]
+        yield Experiment(able, places, scratch.left_out, progress)
+
+
+@contextlib.contextmanager
+def in_directory(
+    directory: str | os.PathLike[str],
+    methods: Sequence[str] | None,
+    size_bytes: int | Sequence[int],
+    repeats: int,
+    seed: int,
+    *,
+    progress: Progress = silent,
+) -> Iterator[Experiment]:
+    """Prepare what :func:`allocate` measures, for the time of a ``with`` block; measure with ``rows()`` in it.
+
+    Parameters
+    ----------
+    directory, methods, size_bytes, repeats, seed, progress
+        As for :func:`allocate`; the seed must be said.
+
+    Yields
+    ------
+    Experiment
+        ``left_out`` says what a folder cannot give that a scratch file system can.
+    """
+    plan(["a folder"], methods, size_bytes, repeats, seed)
+    with ScratchFolder(Path(directory)) as folder:
+        mounted = mounts.mount_of(folder)
+        name = mounted.kernel_type if mounted else "unknown"
+        device = folder.stat().st_dev
+        place = Place(name, folder, None, mounted.options if mounted else None, lambda: device)
+        cells = plan([name], methods, size_bytes, repeats, seed)
+        largest = max(cell.size_bytes for cell in cells)
+        check_space(folder, largest, f"files of {bytes_text(largest)}")
+        left_out = LeftOut(
+            "allocation on fresh caches",
+            f"measured in a folder on {name}: it was not remounted between the files, and no caches were dropped",
+            "Run as root without a folder: the toolkit then measures on scratch file systems of its own.",
+        )
+        yield Experiment(cells, {name: place}, [left_out], progress)
+
+
+def plan(
+    filesystems: Sequence[str],
+    methods: Sequence[str] | None,
+    size_bytes: int | Sequence[int],
+    repeats: int,
+    seed: int,
+) -> list[Cell]:
+    """All measurements in their random order: the same for the same arguments, everywhere.
+
+    Raises
+    ------
+    UsageError
+        If a method, size or number of repeats cannot be meant.
+
+    Examples
+    --------
+    >>> [cell.method for cell in plan(["xfs"], ["fallocate", "ftruncate", "write_4k"], 4096, 1, seed=7)]
+    ['write_4k', 'fallocate', 'ftruncate']
+    """
+    chosen = _several(allocation.METHODS if methods is None else methods, "methods")
+    allocation.check_methods(tuple(chosen))
+    given = size_bytes if isinstance(size_bytes, Sequence) else [size_bytes]
+    sizes = _several(given, "sizes")
+    for size in sizes:
+        if size < 1:
+            raise UsageError(f"{size} bytes cannot be allocated", "Give a size above zero.")
+    if repeats < 1:
+        raise UsageError(f"{repeats} repeats measure nothing", "Give at least one.")
+    order = random.Random(seed)  # noqa: S311 - an order, not a secret
+    cells = []
+    for repeat in range(repeats):
+        block = [Cell(name, method, size, repeat) for name in filesystems for method in chosen for size in sizes]
+        order.shuffle(block)
+        cells += block
+    return cells
+
+
+def _several(values: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(values, str):
+        raise UsageError(f"{what} is one text, {values!r}", f"Give a list of {what}.")
+    unique = list(dict.fromkeys(values))
+    if not unique:
+        raise UsageError(f"there are no {what}", f"Name {what}, or leave them out for all.")
+    return unique
+
+
+def _seed(seed: int | None, run: Run | None) -> int:
+    if seed is not None:
+        return seed
+    return run.seed if run is not None and run.seed is not None else secrets.randbits(32)
+
+
+def _image_bytes(largest_bytes: int) -> int:
+    """The size of each image: the largest file takes no more than two thirds, and small files do not make a cramped file system."""
+    return max(512 * _MIB, 256 * _MIB + largest_bytes * 5 // 4)
+
+
+def _scratch_place(made: ScratchFilesystem) -> Place:
+    def fresh() -> int:
+        made.remount()
+        return made.device
+
+    return Place(made.name, made.point, made.mkfs_options, made.mount_options, fresh)
+
+
+def _measured(place: Place, cell: Cell) -> dict[str, Any]:
+    """Allocate one fresh file, and remove it.
+
+    Raises
+    ------
+    OSError
+        If it could not even be made.
+    """
+    device = place.fresh()
+    folder = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(folder).st_dev != device:
+            # Unmounted behind our back: what lies below must not be measured in its name.
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place.folder))
+        name = f"{secrets.token_hex(8)}.allocation"
+        try:
+            measured = allocation.allocate(name, cell.method, cell.size_bytes, dir_fd=folder)._asdict()
+            measured.update(_fragments(name, folder))
+        finally:
+            gone = _removed(name, folder)
+    finally:
+        os.close(folder)
+    measured["errno"] = measured["errno"] or gone
+    return measured
+
+
+def _fragments(name: str, folder: int) -> dict[str, int | None]:
+    """The file's extents and discontinuities, each null where the file system does not say or they cannot be compared."""
+    nothing: dict[str, int | None] = {"extents": None, "discontinuities": None}
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        # Its errno is known: the file could not be made, or the file system is gone.
+        return nothing
+    try:
+        found = file_extents(fd)
+    except UnavailableError:
+        return nothing
+    finally:
+        os.close(fd)
+    return {"extents": len(found), "discontinuities": found.discontinuities() if found.comparable() else None}
+
+
+def _removed(name: str, folder: int) -> int | None:
+    """Unlink the file and write that out; gives the error's number if the file system is past that."""
+    try:
+        os.unlink(name, dir_fd=folder)
+        mounts.sync_filesystem(folder)
+    except OSError as error:
+        return error.errno
+    return None
