@@ -17,11 +17,10 @@ from toolkit.analysis.episodes import UNSEEN, Flags, Integers, Key, Samples
 from toolkit.analysis.frames import Frame, gather
 from toolkit.errors import TableError, UsageError
 
-__all__ = ["BOOT", "CAUSES", "REGIMES", "SAMPLE_COLUMNS", "Regimes", "boots_of", "regimes_of", "rows_of_boots"]
+__all__ = ["BOOT", "CAUSES", "REGIMES", "Regimes", "boots_of", "regimes_of", "rows_of_boots"]
 
 REGIMES = ("blocking", "estimating", "draining", "latched")
 BOOT = ("host", "guest", "boot_id")
-SAMPLE_COLUMNS = (*BOOT, "t_ns", "entropy_avail_bits", "crng_ready", "random_readable")
 
 NOT_READY, NOT_READABLE, BELOW_FLOOR = np.uint8(4), np.uint8(2), np.uint8(1)
 #: What an episode is put down to: the first of these that any of its samples shows.
@@ -41,6 +40,13 @@ class Regimes:
     def of(self, key: Key) -> str | None:
         """The regime of a boot; None where it is not known."""
         return self.of_all or self.of_boot.get(key)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of samples that must be read to judge these regimes."""
+        there = {self.of_all} if self.of_all else set(self.of_boot.values())
+        ready = ["crng_ready"] if there - {"blocking"} else []
+        return [*BOOT, "t_ns", "entropy_avail_bits", *ready, "random_readable"]
 
 
 def regimes_of(given: str | Frame) -> Regimes:
@@ -81,7 +87,7 @@ def boots_of(frame: pd.DataFrame, regimes: Regimes, floor_bits: int, unknown: se
     Parameters
     ----------
     frame : pandas.DataFrame
-        SAMPLE_COLUMNS of ``entropy_samples``, in any order.
+        The columns of ``entropy_samples`` that the regimes need, in any order.
     regimes : Regimes
         Which boot is of which.
     floor_bits : int

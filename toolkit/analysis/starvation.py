@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.analysis.episodes import UNSEEN, Episodes, Key, Summary, join, summarise
-from toolkit.analysis.evidence import BOOT, CAUSES, SAMPLE_COLUMNS, Regimes, boots_of, regimes_of, rows_of_boots
+from toolkit.analysis.evidence import BOOT, CAUSES, Regimes, boots_of, regimes_of, rows_of_boots
 from toolkit.analysis.frames import Frame, check_columns
 from toolkit.errors import NotMeasuredWarning, UsageError
 
@@ -102,13 +102,14 @@ def starvation(
        start_ns  end_ns  samples  lowest_bits           cause censored
     0         1       2        2            0  crng_not_ready    start
     """
-    check_columns(samples, SAMPLE_COLUMNS, "starvation")
+    known = regimes_of(regimes)
+    check_columns(samples, known.columns, "starvation")
     if max_gap_s is not None and not (max_gap_s > 0 and math.isfinite(max_gap_s)):
         raise UsageError(f"max_gap_s={max_gap_s!r} is not a duration above zero", "Give seconds, or None to find it.")
     max_gap_ns = None if max_gap_s is None else round(max_gap_s * 1e9)
-    work = _Work(regimes_of(regimes), floor_bits, max_gap_ns)
+    work = _Work(known, floor_bits, max_gap_ns)
     with _scheduler(scheduler) as where:
-        partitions = _Partitions(samples[list(SAMPLE_COLUMNS)], where)
+        partitions = _Partitions(samples[known.columns], where)
         told = partitions.each(work)
         summaries = [summary for summary, _ in told]
         joined = [join(summaries, max_gap_ns)]
@@ -160,7 +161,7 @@ class _Partitions:
         from dask.delayed import delayed
 
         parts: list[Any] = self.frame.to_delayed()  # type: ignore[no-untyped-call]
-        shared = delayed(function, pure=False, traverse=False)  # type: ignore[no-untyped-call]
+        shared = delayed(function, pure=False, traverse=False)
         chosen = range(len(parts)) if places is None else places
         return list(compute(*(shared(parts[place]) for place in chosen), **self.where))  # type: ignore[no-untyped-call]
 

@@ -253,6 +253,8 @@ def _moment_ns(given: Moment) -> int | None:
         return None
     try:
         moment = pd.Timestamp(given)
+        if pd.isna(moment):
+            raise ValueError("not a time")
         moment = moment.tz_localize(UTC) if moment.tzinfo is None else moment.tz_convert(UTC)
         return int(moment.as_unit("ns").value)
     except (ValueError, TypeError, AttributeError) as error:

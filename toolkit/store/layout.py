@@ -98,7 +98,8 @@ def _check_may_become(root: Path, *, create: bool) -> None:
         raise StoreError(f"there is no store {root}", "Give the folder of a store, or measure something first.")
     if not root.is_dir():
         raise StoreError(f"{root} is not a folder", "Give the folder of a store, or a new name.")
-    foreign = next((entry.name for entry in os.scandir(root) if not entry.name.startswith(f".{MARKER}")), None)
+    with os.scandir(root) as entries:  # what another that makes the store right now is writing is not foreign
+        foreign = next((entry.name for entry in entries if not entry.name.startswith(f".{MARKER}")), None)
     if foreign is not None:
         raise StoreError(
             f"{root} is not a store: it holds {foreign!r} and no {MARKER}", "Give the folder of a store, or a new or empty one."

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -98,15 +99,34 @@ class Part:
     metadata: pq.FileMetaData
     name: str
 
-    def read(self, columns: list[str], where: Where) -> pa.Table | None:
+    def constant(self, name: str) -> pa.DictionaryArray | None:
+        """A column of text as its statistics tell it, where in each row group all its values are one; None where they are not."""
+        groups = [self.metadata.row_group(i) for i in range(self.metadata.num_row_groups)]
+        place = self.table.columns.index(name)
+        values: list[str | None] = []
+        for group in groups:
+            known = group.column(place).statistics
+            if known is None or not known.has_null_count:
+                return None
+            if known.null_count == group.num_rows:
+                values.append(None)
+            elif known.null_count == 0 and known.has_min_max and known.min == known.max:
+                values.append(known.min)
+            else:
+                return None
+        encoded = pa.array(values, pa.string()).dictionary_encode()
+        codes = np.repeat(np.asarray(encoded.indices.fill_null(-1)), [group.num_rows for group in groups])
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0 if None in values else None), encoded.dictionary)
+
+    def read(self, columns: list[str], where: Where, *, threads: bool = True) -> pa.Table | None:
         """The wanted rows, as Arrow; None where the statistics already say that there are none."""
-        place = {self.metadata.schema.column(i).path: i for i in range(self.metadata.num_columns)}
+        place = {name: i for i, name in enumerate(self.table.columns)}
         groups = [i for i in range(self.metadata.num_row_groups) if where.may_match(self.metadata.row_group(i), place)]
         if not groups:
             return None
         needed = [name for name in self.table.columns if name in columns or name in where.columns]
         with pq.ParquetFile(self.path, metadata=self.metadata, page_checksum_verification=True) as file:
-            return where.of(file.read_row_groups(groups, columns=needed)).select(columns)
+            return where.of(file.read_row_groups(groups, columns=needed, use_threads=threads)).select(columns)
 
 
 def paths(root: Path, made: Table, hosts: Collection[str] | None = None) -> Iterator[Path]:
@@ -142,12 +162,12 @@ def parts(files: Iterable[Path], made: Table) -> list[Part]:
     return list(found.values())
 
 
-def rows_of(chosen: Iterable[Part], made: Table, columns: list[str], where: Where) -> pa.Table:
+def rows_of(chosen: Iterable[Part], made: Table, columns: list[str], where: Where, *, threads: bool = True) -> pa.Table:
     """The wanted rows of several files, in their order; a file found damaged on the way is warned of and left out."""
     read = []
     for part in chosen:
         try:
-            rows = part.read(columns, where)
+            rows = part.read(columns, where, threads=threads)
         except _BROKEN as error:
             _warn(part.path, _why(error))
         else:
@@ -160,14 +180,22 @@ def read_part(path: str, name: str, columns: list[str] | None = None) -> pd.Data
     """One file as a frame, its common text columns as categoricals: a partition of a scan, wherever it is computed."""
     made = table(name)
     wanted = made.columns if columns is None else list(columns)
-    rows = rows_of(parts([Path(path)], made), made, wanted, Where({}))
-    return conform.to_pandas(name, rows, categorical=conform.ID_COLUMNS)
+    found = parts([Path(path)], made)
+    told = {column: found[0].constant(column) for column in conform.ID_COLUMNS if found and column in wanted}
+    known = pa.table({column: values for column, values in told.items() if values is not None})
+    untold = [column for column in wanted if column not in known.column_names]
+    # A partition is one thread's work already, so Arrow is not to start its own.
+    rows = rows_of(found, made, untold, Where({}), threads=False) if untold else known
+    for column in known.column_names if untold else ():
+        rows = rows.append_column(column, known[column][: rows.num_rows])  # none of a file found damaged
+    return conform.to_pandas(name, rows.select(wanted), categorical=conform.ID_COLUMNS)
 
 
 def _entries(folder: Path, prefix: str, *, folders: bool) -> list[Path]:
     """What of a folder belongs to a store, sorted by name; hidden names are passed over, anything else is warned of."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
         _warn(folder, _why(error))
         return []

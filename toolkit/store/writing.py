@@ -70,7 +70,8 @@ def append(root: Path, table: Table, rows: pa.Table) -> list[Path]:
 def sweep(root: Path) -> None:
     """Remove what killed writers left; what a living one is writing stays."""
     try:
-        left = [entry for entry in os.scandir(writing_folder(root)) if entry.name.endswith(_SUFFIX)]
+        with os.scandir(writing_folder(root)) as entries:
+            left = [entry for entry in entries if entry.name.endswith(_SUFFIX)]
     except FileNotFoundError:
         return
     for entry in left:
