@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from toolkit.analysis.stats import medians
+from toolkit.analysis.throughput import throughput as rates_of
 from toolkit.markup import Fragment, sentence
 from toolkit.plots.axes import count_text, round_text
-from toolkit.plots.fragmentation import error_name, ordered
+from toolkit.plots.fragmentation import error_name, ordered, succeeded
 from toolkit.plots.intervals import greatest
 from toolkit.plots.starvation import MEANS, key_of, target_names
 from toolkit.plots.style import FILESYSTEM_LOOKS, SOURCE_LOOKS
@@ -76,7 +77,7 @@ def not_measured(capabilities: pd.DataFrame) -> list[Fragment]:
 
 def fragmentation(allocations: pd.DataFrame) -> list[Fragment]:
     """How long allocating takes and into how many pieces, for the largest size measured."""
-    timed = allocations.dropna(subset=["allocate_ns"])
+    timed = succeeded(allocations).dropna(subset=["allocate_ns"])
     if timed.empty:
         return []
     size = int(timed["size_bytes"].max())
@@ -117,7 +118,7 @@ def _asked_or_written(name: str, size: int, asked: pd.Series, write: str, writte
 
 
 def _refused(allocations: pd.DataFrame) -> list[Fragment]:
-    failed = allocations[allocations["allocate_ns"].isna() & allocations["errno"].notna()]
+    failed = allocations[allocations["errno"].notna()]
     said = []
     for method, code in failed[["method", "errno"]].drop_duplicates().itertuples(index=False):
         part = failed[(failed["method"] == method) & (failed["errno"] == code)]
@@ -128,7 +129,7 @@ def _refused(allocations: pd.DataFrame) -> list[Fragment]:
 
 
 def _pieces(allocations: pd.DataFrame, size: int) -> list[Fragment]:
-    known = allocations[(allocations["size_bytes"] == size)].dropna(subset=["extents", "discontinuities"])
+    known = succeeded(allocations[allocations["size_bytes"] == size]).dropna(subset=["extents", "discontinuities"])
     if known.empty:
         return []
     most, worst = greatest(known, "extents"), greatest(known, "discontinuities")
@@ -156,26 +157,22 @@ def _pieces(allocations: pd.DataFrame, size: int) -> list[Fragment]:
 def throughput(source_reads: pd.DataFrame) -> list[Fragment]:
     """The best rate of each source, what fails, and how the hardware source compares."""
     failed = source_reads[source_reads["errno"].notna()]
-    good = source_reads[source_reads["errno"].isna()].dropna(subset=["read_bytes", "wait_ns"])
-    good = good[(good["read_bytes"] > 0) & (good["wait_ns"] > 0)]
     said: list[Fragment] = []
-    if len(good):
-        good = good.assign(rate=good["read_bytes"].astype("float64") / good["wait_ns"].astype("float64") * 1e9)
-        table = medians(good, "rate", ["source", "block_bytes"])
-        for name in ordered(good["source"], SOURCE_LOOKS):
-            part = table[table["source"] == name].sort_values("median")
-            slow, fast = part.iloc[0], part.iloc[-1]
-            said.append(
-                sentence(
-                    "<b>{}</b> gives {} in reads of {}{}.",
-                    name,
-                    with_interval(fast, rate_text),
-                    bytes_text(float(fast["block_bytes"])),
-                    ""
-                    if len(part) == 1
-                    else f", and {rate_text(float(slow['median']))} in reads of {bytes_text(float(slow['block_bytes']))}",
-                )
+    table = rates_of(source_reads, ["source", "block_bytes"]).rename(columns={"bytes_per_second": "median"})
+    table = table[table["median"] > 0]
+    for name in ordered(table["source"], SOURCE_LOOKS):
+        part = table[table["source"] == name].sort_values("median")
+        slow, fast = part.iloc[0], part.iloc[-1]
+        less = f", and {rate_text(float(slow['median']))} in reads of {bytes_text(float(slow['block_bytes']))}"
+        said.append(
+            sentence(
+                "<b>{}</b> gives {} in reads of {}{}.",
+                name,
+                with_interval(fast, rate_text),
+                bytes_text(float(fast["block_bytes"])),
+                less if len(part) > 1 else "",
             )
+        )
     for source, code in failed[["source", "errno"]].drop_duplicates().itertuples(index=False):
         of_it = source_reads[source_reads["source"] == source]
         count = int((of_it["errno"] == code).sum())

@@ -13,7 +13,7 @@ from toolkit.explore import findings
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen
 from toolkit.markup import bullets, paragraph
-from toolkit.plots.fragmentation import METHODS, allocation_time, extent_map, ordered, pieces
+from toolkit.plots.fragmentation import METHODS, allocation_time, extent_map, ordered, pieces, succeeded
 from toolkit.plots.published import beside_2009
 from toolkit.plots.style import FILESYSTEM_LOOKS
 from toolkit.units import bytes_text
@@ -74,20 +74,13 @@ def summary(allocations: pd.DataFrame) -> pd.DataFrame:
         extents, discontinuities (medians), allocated_bytes (median), emulated, failed (number of repeats with an error).
     """
     by = ["filesystem", "method", "size_bytes"]
-    groups = allocations.groupby(by, sort=True, observed=True)
-    frame = groups.agg(
-        repeats=("repeat", "size"),
-        sync_ns=("sync_ns", "median"),
-        extents=("extents", "median"),
-        discontinuities=("discontinuities", "median"),
-        allocated_bytes=("allocated_bytes", "median"),
-        emulated=("emulated", "max"),
-        failed=("errno", "count"),
-    ).reset_index()
-    timed = allocations.assign(seconds=allocations["allocate_ns"].astype("float64") / 1e9)
-    times = medians(timed, "seconds", by)[[*by, "median", "low", "high"]]
-    times.columns = pd.Index([*by, "allocate_s_median", "allocate_s_low", "allocate_s_high"])
-    frame = frame.merge(times, on=by, how="left")
+    done = succeeded(allocations)
+    counted = allocations.groupby(by).agg(repeats=("repeat", "size"), failed=("errno", "count"), emulated=("emulated", "max"))
+    figures = ["sync_ns", "extents", "discontinuities", "allocated_bytes"]
+    middle = done.groupby(by)[figures].median()
+    times = medians(done.assign(seconds=done["allocate_ns"].astype("float64") / 1e9), "seconds", by)
+    times = times.rename(columns={name: f"allocate_s_{name}" for name in ("median", "low", "high")}).drop(columns="n")
+    frame = counted.join(middle).reset_index().merge(times, on=by, how="left")
     first = [*by, "repeats", "allocate_s_median", "allocate_s_low", "allocate_s_high"]
     return frame[[*first, *(name for name in frame.columns if name not in first)]]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import ipywidgets as widgets
 import pandas as pd
 
 from toolkit.explore import findings
-from toolkit.explore.session import COMMANDS, Session
+from toolkit.explore.session import COMMANDS, MEASURE, Session
 from toolkit.explore.starvation import episodes
-from toolkit.explore.view import Block, View
+from toolkit.explore.view import Block, View, static
 from toolkit.markup import Fragment, bullets, paragraph, sentence
+from toolkit.plots import allocation_time, pool, rates, style
 
-__all__ = ["found", "measured", "not_measured"]
+__all__ = ["found", "key_figures", "measured", "not_measured"]
 
 _SUBJECTS = {
     "entropy_samples": "the entropy pool over time",
@@ -27,7 +31,7 @@ def measured(session: Session) -> View:
 
     def draw() -> list[Block]:
         rows = [
-            {"table": name, "holds": words, "rows": len(session.table(name)), "filled by": COMMANDS.get(name, "make report")}
+            {"table": name, "holds": words, "rows": len(session.table(name)), "filled by": COMMANDS.get(name, MEASURE)}
             for name, words in _SUBJECTS.items()
         ]
         return [pd.DataFrame(rows)]
@@ -49,6 +53,23 @@ def not_measured(session: Session) -> View:
         return [*lacking, bullets(unable)] if unable else [*lacking]
 
     return View({}, draw)
+
+
+def key_figures(session: Session) -> View:
+    """The key figure of each subject, one to choose; all of them on a page."""
+    drawn: dict[str, Callable[[], style.AltFigure]] = {}
+    if len(allocations := session.table("allocations")):
+        drawn["time to allocate a file"] = lambda: allocation_time(allocations)
+    if len(samples := session.table("entropy_samples")):
+        drawn["the entropy pool over time"] = lambda: pool(samples, episodes(session), session.table("rng_state"))
+    if len(reads := session.table("source_reads")):
+        drawn["rates of the random sources"] = lambda: rates(reads)
+    if not drawn:
+        return View({}, lambda: [paragraph(sentence("There is nothing to draw in this store yet: run <code>{}</code>.", MEASURE))])
+    if static():
+        return View({}, lambda: [draw() for draw in drawn.values()])
+    choice = widgets.Dropdown(options=list(drawn), description="Figure", style={"description_width": "initial"})
+    return View({"subject": choice}, lambda subject: [drawn[subject]()])
 
 
 def found(session: Session) -> View:

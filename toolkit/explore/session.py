@@ -21,7 +21,7 @@ from toolkit.tables import TABLES
 if TYPE_CHECKING:
     from toolkit.store import Store
 
-__all__ = ["COMMANDS", "Session", "open"]
+__all__ = ["COMMANDS", "MEASURE", "Session", "open"]
 
 #: The command that fills a table, for the sentence that says that it is empty.
 COMMANDS = {
@@ -31,7 +31,8 @@ COMMANDS = {
     "allocations": "toolkit allocate",
     "extents": "toolkit extents FILE",
 }
-_MEASURE = "make report"
+#: The command that measures everything.
+MEASURE = "make report"
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Session:
         """The sentence that says that a table is not there and what fills it; None if it is there."""
         if len(self.table(name)):
             return None
-        command = COMMANDS.get(name, _MEASURE)
+        command = COMMANDS.get(name, MEASURE)
         some = " for the host and run chosen" if self.host or self.run else ""
         return paragraph(sentence("Table <code>{}</code> is not in this store{}: run <code>{}</code>.", name, some, command))
 
@@ -92,7 +93,7 @@ class Session:
             sentence(
                 "<strong>These are the figures of another machine</strong>, recorded when the toolkit was made. "
                 "To measure this machine run <code>{}</code>, or one of the commands below.",
-                _MEASURE,
+                MEASURE,
             )
             if self.is_reference
             else sentence("")

@@ -26,9 +26,9 @@ def episodes(session: Session) -> pd.DataFrame:
     """The starved episodes of the session's samples, each target judged by its own regime."""
     samples, states = session.table("entropy_samples"), session.table("rng_state")
     known = plots.regime_of(samples, states)
-    judged = [plots.key_of(row) in known for row in samples[_TARGET].drop_duplicates().itertuples(index=False)]
-    targets = samples[_TARGET].drop_duplicates()[judged]
-    return starvation(samples.merge(targets, on=_TARGET), states.drop_duplicates([*_TARGET, "regime"]))
+    targets = samples[_TARGET].drop_duplicates()
+    judged = np.array([plots.key_of(row) in known for row in targets.itertuples(index=False)], dtype=bool)
+    return starvation(samples.merge(targets[judged], on=_TARGET), states.drop_duplicates(_TARGET, keep="last"))
 
 
 def pool(session: Session) -> View:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from toolkit.analysis.stats import medians
+from toolkit.analysis.throughput import throughput
 from toolkit.explore import findings
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen
@@ -59,22 +59,14 @@ def summary(source_reads: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        source, block_bytes, reads, failed, bytes_per_second with _low and _high (median, 95 % interval), wait_s_median,
-        wait_s_longest.
+        source, block_bytes, reads, failed, bytes_per_second_median with _low and _high (95 % interval), repeats (the median's
+        number), repeat (what one is), wait_s_median, longest_wait_s.
     """
     by = ["source", "block_bytes"]
-    seconds = source_reads["wait_ns"].astype("float64") / 1e9
-    frame = source_reads.assign(
-        wait_s=seconds,
-        rate=(source_reads["read_bytes"].astype("float64") / seconds).where(source_reads["errno"].isna() & (seconds > 0)),
-    )
-    grouped = frame.groupby(by, sort=True)
-    counted = grouped.agg(
-        reads=("t_ns", "size"), failed=("errno", "count"), wait_s_median=("wait_s", "median"), longest_wait_s=("wait_s", "max")
-    )
-    speeds = medians(frame, "rate", by)[[*by, "median", "low", "high"]]
-    speeds.columns = pd.Index([*by, "bytes_per_second_median", "bytes_per_second_low", "bytes_per_second_high"])
-    return counted.reset_index().merge(speeds, on=by, how="left")
+    names = {"bytes_per_second": "bytes_per_second_median", "low": "bytes_per_second_low", "high": "bytes_per_second_high"}
+    table = throughput(source_reads, by).rename(columns={**names, "n": "repeats", "unit": "repeat"})
+    waited = source_reads.assign(wait_s=source_reads["wait_ns"].astype("float64") / 1e9).groupby(by)["wait_s"]
+    return table.merge(waited.agg(wait_s_median="median", longest_wait_s="max").reset_index(), on=by)
 
 
 def hwrng(session: Session) -> View:

@@ -125,20 +125,20 @@ def _scale(
             _limits(axes, which, low / margin, high * margin)
     else:
         axis.set_major_locator(MaxNLocator(room - 1, integer=whole))
-        _limits(axes, which, min(0.0, *seen, 0.0) - 0.03 * (high or 1.0), (high or 1.0) * 1.1)
+        _limits(axes, which, min(0.0, *seen, 0.0) - 0.05 * (high or 1.0), (high or 1.0) * 1.1)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
 def _decades(low: float, high: float, room: int) -> list[float]:
-    """Decades from low to high, every so many that there is room; with halves between where the span is short."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    step = max(1, math.ceil((last - first + 1) / room))
-    ticks = [10.0**power for power in range(first, last + 1, step)]
-    if last - first <= 2:
-        ticks = [10.0**power * digit for power in range(first, last + 1) for digit in (1, 3)]
-    return ticks
+    """The decades from low to high, every so many that there is room; with a third of them between where they are few."""
+    inside = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    if len(inside) <= 2:
+        around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        return [10.0**power * digit for power in around for digit in (1, 3)]
+    step = max(1, math.ceil(len(inside) / room))
+    return [10.0**power for power in inside[::step]]
 
 
 def _finite(values: Iterable[float]) -> list[float]:

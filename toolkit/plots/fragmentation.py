@@ -20,7 +20,7 @@ from toolkit.plots import style
 from toolkit.plots.intervals import dot, greatest, intervals, least, span_words
 from toolkit.units import bytes_text, duration_text
 
-__all__ = ["METHODS", "allocation_time", "error_name", "extent_map", "ordered", "pieces"]
+__all__ = ["METHODS", "allocation_time", "error_name", "extent_map", "ordered", "pieces", "succeeded"]
 
 #: From asking the file system, through writing, to the contrast that allocates nothing.
 METHODS = ("posix_fallocate", "fallocate", "mmap_memset", "write_64k", "write_8k", "write_4k", "ftruncate")
@@ -63,7 +63,7 @@ def allocation_time(allocations: pd.DataFrame) -> style.AltFigure:
     AltFigure
         One panel a size. Hollow marks where glibc emulated ``posix_fallocate``; words where the file system refused.
     """
-    measured = allocations.dropna(subset=["allocate_ns"])
+    measured = succeeded(allocations).dropna(subset=["allocate_ns"])
     if measured.empty:
         return style.says("No allocation was timed in this selection.")
     measured = measured.assign(seconds=measured["allocate_ns"].astype("float64") / 1e9)
@@ -83,7 +83,7 @@ def pieces(allocations: pd.DataFrame, value: str = "discontinuities") -> style.A
         Extents are what the file system lists; discontinuities are the places where a reader must truly go elsewhere.
     """
     quantity = {"extents": _EXTENTS, "discontinuities": _DISCONTINUITIES}[value]
-    measured = allocations.dropna(subset=[value])
+    measured = succeeded(allocations).dropna(subset=[value])
     if measured.empty:
         return style.says(f"No file system in this selection tells the {value} of its files.")
     measured = measured.assign(**{value: measured[value].astype("float64")})
@@ -142,7 +142,7 @@ def _by_method(
         panels = [axes for row in grid for axes in row]
         for spare in panels[len(sizes) :]:
             spare.set_axis_off()
-        quantity.scale(panels[0], "x", measured[quantity.column], room=(7, 5, 4)[columns - 1])
+        quantity.scale(panels[0], "x", measured[quantity.column], room=(7, 5, 3)[columns - 1])
         _bands(panels[0], methods)
         for axes, size in zip(panels, sizes, strict=False):
             _stripes(axes, len(methods))
@@ -191,7 +191,7 @@ def _marks(
 
 
 def _refusals(axes: Axes, allocations: pd.DataFrame, places: dict[tuple[str, str], float], *, with_code: bool) -> None:
-    failed = allocations[allocations["allocate_ns"].isna() & allocations["errno"].notna()]
+    failed = allocations[allocations["errno"].notna()]
     for method, name, code in failed[["method", "filesystem", "errno"]].drop_duplicates().itertuples(index=False):
         why = f": {error_name(code)}" if with_code else ""
         axes.annotate(
@@ -230,6 +230,12 @@ def _in_words(table: pd.DataFrame, quantity: _Quantity, methods: Sequence[str]) 
         ]
         said.append(f"{quantity.words.capitalize()} for {bytes_text(float(size))}: {'; '.join(spans)}.")
     return " ".join(said)
+
+
+def succeeded(allocations: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose method did its work: what a refused file holds and how long the refusal took is no result."""
+    found: pd.DataFrame = allocations[allocations["errno"].isna()]
+    return found
 
 
 def ordered(found: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from toolkit.analysis.stats import MedianInterval, medians
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
+from toolkit.plots.fragmentation import succeeded
 from toolkit.plots.intervals import dot, intervals
 from toolkit.units import bytes_text, duration_text
 
@@ -73,7 +74,7 @@ _NOTE = (
 
 
 def _today(allocations: pd.DataFrame) -> pd.DataFrame:
-    wanted: pd.DataFrame = allocations[allocations["method"].isin(_METHODS)].dropna(subset=["allocate_ns"])
+    wanted: pd.DataFrame = succeeded(allocations[allocations["method"].isin(_METHODS)]).dropna(subset=["allocate_ns"])
     largest: pd.DataFrame = wanted[wanted["size_bytes"] == wanted["size_bytes"].max()]
     return largest
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from toolkit.analysis.stats import medians
+from toolkit.analysis.readiness import readiness as analysed
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.plots.intervals import dot, intervals, span_words
@@ -225,19 +225,24 @@ def readiness(rng_state: pd.DataFrame, by: Sequence[str] = ("host", "guest")) ->
     by : sequence of str
         Columns that make a group.
     """
-    known = rng_state.dropna(subset=["crng_ready_s"]).drop_duplicates(["host", "guest", "boot_id"])
-    if known.empty:
-        return style.says("No kernel log in this selection tells when the generator was ready.")
-    known = known.assign(group=[_group(row) for row in known[list(by)].itertuples(index=False)])
-    table = medians(known, "crng_ready_s", ["group"]).sort_values("median")
+    table = analysed(rng_state, by).rename(columns={"crng_ready_s": "median"})
+    waiting, unknown = int(table["not_ready"].sum()), int(table["unknown"].sum())
+    left_out = f"{waiting} boots were not ready when looked at." if waiting else ""
+    left_out += f" Of {unknown} boots the kernel log does not tell when." if unknown else ""
+    table = table.assign(group=[_group(row) for row in table[list(by)].itertuples(index=False)])
+    table = table[table["n"] > 0].sort_values("median")
+    if table.empty:
+        return style.says(f"When the generator was ready is not known of any boot in this selection. {left_out}".strip())
+    boots = rng_state.assign(group=[_group(row) for row in rng_state[list(by)].itertuples(index=False)])
+    boots = boots.groupby([*_TARGET, "group"], dropna=False)["crng_ready_s"].min().dropna().reset_index()
     with style.drawing():
         figure, grid = style.new_figure(0.75 + 0.36 * len(table))
         axes = grid[0][0]
         for place, (group, found) in enumerate(zip(table["group"], intervals(table), strict=True)):
-            boots = known.loc[known["group"] == group, "crng_ready_s"]
-            axes.plot(boots, [place] * len(boots), "o", color=style.SKY, markersize=4, linestyle="none", gid="repeat")
+            single = boots.loc[boots["group"] == group, "crng_ready_s"]
+            axes.plot(single, [place] * len(single), "o", color=style.SKY, markersize=4, linestyle="none", gid="repeat")
             dot(axes, found, place, (style.BLUE, "D"))
-        ticks.duration_ticks(axes, "x", known["crng_ready_s"])
+        ticks.duration_ticks(axes, "x", boots["crng_ready_s"])
         axes.set_yticks(range(len(table)), [style.label(group) for group in table["group"]])
         axes.set_ylim(len(table) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -247,8 +252,8 @@ def readiness(rng_state: pd.DataFrame, by: Sequence[str] = ("host", "guest")) ->
         title = f"Ready after {duration_text(float(slowest['median']))}" + (
             f" at the slowest ({style.label(slowest['group'])})" if len(table) > 1 else f" ({count} boot{'s' if count > 1 else ''})"
         )
-        note = "Diamond: median; line: its 95 % interval, drawn only where there are boots enough; small points: single boots."
-        words = f"{title}. Time from boot to ready, boots counted {count}: {span_words(table, 'group', duration_text)}."
+        note = f"Diamond: median; line: its 95 % interval, from three boots on; small points: single boots. {left_out}"
+        words = f"{title}. Time from boot to ready, boots counted {count}: {span_words(table, 'group', duration_text)}. {left_out}"
         return style.finish(figure, title, words, note)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from toolkit.analysis.stats import medians
+from toolkit.analysis.throughput import throughput
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.plots.fragmentation import error_name, ordered
@@ -19,7 +19,7 @@ _LINES = ("-", "--", "-.", ":")
 
 
 def rates(source_reads: pd.DataFrame) -> style.AltFigure:
-    """Bytes a second by source and block size, both logarithmic: medians with their intervals, single reads as points.
+    """Bytes a second by source and block size, both logarithmic: medians with intervals, as :func:`toolkit.throughput` has them.
 
     Parameters
     ----------
@@ -29,27 +29,18 @@ def rates(source_reads: pd.DataFrame) -> style.AltFigure:
     good = _timed(source_reads)
     if good.empty:
         return style.says(f"No read in this selection gave a byte. {_failures(source_reads)}".strip())
-    good = good.assign(rate=good["read_bytes"].astype("float64") / good["seconds"])
-    table = medians(good, "rate", ["source", "block_bytes"])
-    names = ordered(good["source"], style.SOURCE_LOOKS)
+    table = throughput(source_reads, ["source", "block_bytes"]).rename(columns={"bytes_per_second": "median"})
+    table = table[table["median"] > 0]
+    names = ordered(table["source"], style.SOURCE_LOOKS)
     seen = style.looks(names, style.SOURCE_LOOKS)
     with style.drawing():
         figure, grid = style.new_figure(3.9)
         axes = grid[0][0]
         for place, name in enumerate(names):
             colour, marker = seen[name]
-            points, line = good[good["source"] == name], table[table["source"] == name].sort_values("block_bytes")
+            line = table[table["source"] == name].sort_values("block_bytes")
             shift = 1.06 ** (place - (len(names) - 1) / 2)  # sources that coincide stay visible beside each other
             at = line["block_bytes"].astype("float64") * shift
-            axes.plot(
-                points["block_bytes"].astype("float64") * shift,
-                points["rate"],
-                ".",
-                color=colour,
-                alpha=0.35,
-                markersize=3,
-                gid="repeat",
-            )
             axes.vlines(at, line["low"], line["high"], color=colour, linewidth=2.4, gid="interval")
             axes.plot(
                 at,
@@ -61,15 +52,26 @@ def rates(source_reads: pd.DataFrame) -> style.AltFigure:
                 markersize=6.5,
                 gid="median",
             )
-        ticks.bytes_ticks(axes, "x", [float(block) for block in good["block_bytes"]])
-        ticks.rate_ticks(axes, "y", good["rate"])
+        ticks.bytes_ticks(axes, "x", [float(block) for block in table["block_bytes"]])
+        ticks.rate_ticks(axes, "y", [*table["median"], *table["low"], *table["high"]])
         axes.set_xlabel("bytes asked for in one read")
         axes.set_ylabel("bytes a second")
         title = _rates_title(table)
         per = [f"{style.label(name)} {span_words(_sized(table[table['source'] == name]), 'block', rate_text)}" for name in names]
         words = f"{title}. Median rate by block size: {'; '.join(per)}. {_failures(source_reads)}"
-        note = f"Large mark: median; line: its 95 % interval; small points: single reads. {_failures(source_reads)}"
-        return style.finish(figure, title, words, note, style.key(seen))
+        return style.finish(
+            figure, title, words, f"{_REPEATS[str(table['unit'].iloc[0])]} {_failures(source_reads)}", style.key(seen)
+        )
+
+
+#: What a repeat is, by the unit that :func:`toolkit.throughput` names.
+_REPEATS = {
+    "run": "Mark: median over runs of all bytes by all time waited; line: its 95 % interval.",
+    "block": (
+        "Mark: median over ten stretches of equal waiting time; line: its 95 % interval. Bytes come in bursts, so single reads are "
+        "no repeats: the figure of waits shows them."
+    ),
+}
 
 
 def _timed(source_reads: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +143,7 @@ def waits(source_reads: pd.DataFrame) -> style.AltFigure:
         for row in grid:
             row[0].set_ylabel("reads done")
         grid[-1][0].set_xlabel("time a read took")
-        table = medians(good, "seconds", ["source", "block_bytes"])
+        table = good.groupby(["source", "block_bytes"])["seconds"].median().rename("median").reset_index()
         slow = greatest(table)
         title = (
             f"The longest median wait is {duration_text(float(slow['median']))}: {style.label(slow['source'])}, "
