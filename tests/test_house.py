@@ -83,7 +83,9 @@ def test_importing_the_package_loads_neither_pandas_nor_numpy() -> None:
 
 
 def test_a_public_function_is_not_hidden_by_the_module_of_its_name() -> None:
-    code = "import toolkit.doctor, toolkit.report, toolkit.store, toolkit; print(callable(toolkit.doctor), callable(toolkit.report))"
+    code = (
+        "import toolkit.doctor, toolkit.report, toolkit.store, toolkit; print(callable(toolkit.doctor), callable(toolkit.report))"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "True True"
 

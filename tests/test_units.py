@@ -14,7 +14,16 @@ from toolkit.units import bytes_text, duration_text, parse_bytes, parse_duration
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("1", 1), ("4KiB", 4096), ("4k", 4096), ("1.5 MiB", 1572864), ("1kB", 1000), ("1GB", 10**9), ("2TiB", 2 * 1024**4), (".5KiB", 512)],
+    [
+        ("1", 1),
+        ("4KiB", 4096),
+        ("4k", 4096),
+        ("1.5 MiB", 1572864),
+        ("1kB", 1000),
+        ("1GB", 10**9),
+        ("2TiB", 2 * 1024**4),
+        (".5KiB", 512),
+    ],
 )
 def test_a_size_is_read_as_written(text: str, count: int) -> None:
     assert parse_bytes(text) == count

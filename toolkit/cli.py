@@ -1,0 +1,358 @@
+"""The command line: a thin function a command. What it does lives in the layers; how it speaks, in :mod:`toolkit.terminal`.
+
+Everything heavy is imported inside the command that needs it, so that ``toolkit --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit._version import __version__
+from toolkit.units import parse_bytes, parse_duration_s
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from toolkit.runs import Run
+    from toolkit.store import Store
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="toolkit",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Entropy starvation, throughput and file fragmentation on hosts and guests: measured, kept, analysed, shown.",
+    epilog="Start with: toolkit doctor",
+)
+
+_Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store: a folder of Parquet files.")]
+_Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
+_Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the random order (default: a fresh one, stored).")]
+_Shown = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="The store. [default: ./store, else the one that comes with the toolkit]"),
+]
+_HERE = Path("store")
+#: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.
+_FILESYSTEMS = "ext2 ext3 ext4 ext4-noextents xfs btrfs tmpfs"
+_METHODS = "posix_fallocate fallocate mmap_memset write_4k write_8k write_64k ftruncate"
+
+
+def run() -> int:
+    """Run the command line on the arguments of this process; gives the exit status."""
+    app()
+    return 0
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command of the application: its errors become an exit status, and none a traceback."""
+
+    @app.command(no_args_is_help=False)
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> None:
+        from toolkit.terminal import guarded
+
+        raise typer.Exit(guarded(lambda: function(*args, **kwargs)))
+
+    return called
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+
+
+def _begin(store: Path, settings: dict[str, Any], seed: int | None = None) -> tuple[Store, Run]:
+    """Open the store and begin a run in it: its row, and what this machine can and cannot measure."""
+    from toolkit import runs
+    from toolkit.doctor import doctor
+    from toolkit.store import open_store
+
+    opened = open_store(store)
+    begun = runs.begin(_words(), settings, seed)
+    opened.append("runs", begun.row())
+    opened.append("capabilities", begun.frame("capabilities", _rows(doctor())))
+    return opened, begun
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _answer(frame: pd.DataFrame, json: bool, people: Callable[[], None]) -> None:
+    from toolkit.terminal import show_json
+
+    if json:
+        show_json(frame)
+    else:
+        people()
+
+
+@_command
+def doctor(json: _Json = False) -> None:
+    """Say what this machine can measure, and how to get the rest.
+
+    \b
+    Example:  toolkit doctor
+              toolkit doctor --json
+    """
+    from toolkit.doctor import doctor
+    from toolkit.terminal import say, show
+
+    found = doctor()
+
+    def people() -> None:
+        show(found, {"available": lambda there: "yes" if there else "NO"})
+        lacking = int((~found["available"].astype(bool)).sum())
+        say(f"{len(found) - lacking} of {len(found)} can be measured here." + (" See 'remedy' for the rest." if lacking else ""))
+
+    _answer(found, json, people)
+
+
+@_command
+def watch(
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long.")] = "60s",
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="How often.")] = "100ms",
+    store: _Store = _HERE,
+    json: _Json = False,
+) -> None:
+    """Watch this machine's entropy pool and random number generator; Ctrl-C ends it early and keeps what was seen.
+
+    \b
+    Example:  toolkit watch --for 60s --every 100ms
+    """
+    from toolkit import spoken
+    from toolkit.experiments.state import rng_state
+    from toolkit.experiments.watch import watch
+    from toolkit.terminal import bar, say
+
+    duration_s, interval_s = parse_duration_s(duration), parse_duration_s(every)
+    opened, begun = _begin(store, {"for_s": duration_s, "every_s": interval_s})
+    state = rng_state(run=begun)
+    opened.append("rng_state", state)
+    with bar("watching") as progress:
+        samples = watch(duration_s, interval_s, store=opened, run=begun, progress=progress)
+    _answer(samples, json, lambda: say(*spoken.watched(samples, state, interval_s), _kept(len(samples), "samples", store)))
+
+
+@_command
+def sources(
+    source: Annotated[
+        list[str] | None, typer.Option("--source", metavar="NAME", help="getrandom or a device; may be repeated. [default: all]")
+    ] = None,
+    block: Annotated[
+        list[str] | None, typer.Option("--block", metavar="SIZE", help="Bytes a read; may be repeated. [default: 64, 4KiB, 64KiB]")
+    ] = None,
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The most that one source and size may take.")] = "1s",
+    store: _Store = _HERE,
+    json: _Json = False,
+) -> None:
+    """Time reads of getrandom, /dev/random, /dev/urandom and /dev/hwrng; a source that gives nothing never hangs it.
+
+    \b
+    Example:  toolkit sources --source /dev/hwrng --source getrandom --block 64 --block 4KiB
+    """
+    from toolkit import spoken
+    from toolkit.experiments.sources import read_sources
+    from toolkit.experiments.state import rng_state
+    from toolkit.sensors.sources import check_source
+    from toolkit.terminal import bar, say, show
+
+    for name in source or []:
+        check_source(name)
+    blocks = [parse_bytes(text) for text in block] if block else None
+    budget_s = parse_duration_s(budget)
+    opened, begun = _begin(store, {"sources": source, "block_bytes": blocks, "budget_s": budget_s})
+    opened.append("rng_state", rng_state(run=begun))
+    with bar("reading") as progress:
+        reads = read_sources(source or None, blocks, budget_s, run=begun, progress=progress)
+    opened.append("source_reads", reads)
+
+    def people() -> None:
+        show(spoken.source_rates(reads))
+        say(_kept(len(reads), "reads", store))
+
+    _answer(reads, json, people)
+
+
+@_command
+def allocate(
+    filesystem: Annotated[
+        list[str] | None,
+        typer.Option("--filesystem", metavar="NAME", help=f"One of {_FILESYSTEMS}; may be repeated. [default: all]"),
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", metavar="NAME", help=f"One of {_METHODS}; may be repeated. [default: all]")
+    ] = None,
+    size: Annotated[
+        list[str] | None, typer.Option("--size", metavar="SIZE", help="Size of a file; may be repeated. [default: 256MiB]")
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Repeats of each.")] = 7,
+    seed: _Seed = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", metavar="DIR", help="An existing folder instead of scratch file systems; needs no root."),
+    ] = None,
+    store: _Store = _HERE,
+    json: _Json = False,
+) -> None:
+    """Time the ways to allocate a file, on scratch file systems (needs root) or in a folder.
+
+    \b
+    Example:  toolkit allocate --filesystem ext4 --filesystem xfs --size 256MiB --repeat 7
+              toolkit allocate --directory /var/tmp --size 64MiB
+    """
+    from toolkit import spoken
+    from toolkit.experiments.survey import Allocations
+    from toolkit.terminal import bar, say, show
+
+    sizes = [parse_bytes(text) for text in size or ["256MiB"]]
+    plan = Allocations(filesystem, method, sizes, repeat, directory)
+    opened, begun = _begin(store, plan.settings, _fresh(seed))
+    with bar("allocating") as progress:
+        rows = plan.record(opened, begun, progress)
+
+    def people() -> None:
+        show(spoken.allocation_times(rows), most=200)
+        say(_kept(len(rows), "measurements", store) + f" Seed {begun.seed}.")
+
+    _answer(rows, json, people)
+
+
+@_command
+def extents(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file.")],
+    store: _Store = _HERE,
+    json: _Json = False,
+) -> None:
+    """Show where a file lies on its device, and in how many pieces.
+
+    \b
+    Example:  toolkit extents /var/lib/libvirt/images/guest.img
+    """
+    from toolkit import runs, spoken
+    from toolkit.experiments.extents import extents
+    from toolkit.sensors.extents import file_extents
+    from toolkit.store import open_store
+    from toolkit.terminal import say, show
+
+    begun = runs.begin(_words(), {"file": file})
+    found = extents(file, run=begun)
+    mapped = file_extents(file)
+    pieces = mapped.discontinuities() if mapped.comparable() else None
+    opened = open_store(store)
+    opened.append("runs", begun.row())
+    opened.append("extents", found)
+
+    def people() -> None:
+        show(found[["logical_byte", "physical_byte", "length_bytes", "flags"]], most=20)
+        say(f"{file}: {spoken.extents_of(found, pieces)}", _kept(len(found), "extents", store))
+
+    _answer(found, json, people)
+
+
+@_command
+def measure(
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long to watch the pool.")] = "20s",
+    budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The most that one source and size may take.")] = "500ms",
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of a file to allocate.")] = "64MiB",
+    repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Repeats of each allocation.")] = 5,
+    seed: _Seed = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--directory",
+            metavar="DIR",
+            help="Allocate in this folder. [default: scratch file systems as root, else beside the store]",
+        ),
+    ] = None,
+    store: _Store = _HERE,
+    json: _Json = False,
+) -> None:
+    """Measure this machine, all of it, in one run: what 'make report' measures. Takes about two minutes.
+
+    \b
+    Example:  toolkit measure && toolkit report
+    """
+    from toolkit.experiments.survey import Survey
+    from toolkit.terminal import bar, say
+
+    beside = store.absolute().parent
+    plan = Survey.of(parse_duration_s(duration), parse_duration_s(budget), parse_bytes(size), repeat, directory, beside)
+    opened, begun = _begin(store, plan.settings, _fresh(seed))
+    with bar("measuring") as progress:
+        counts = plan.record(opened, begun, progress)
+    _answer(
+        counts,
+        json,
+        lambda: say(*(_kept(rows, f"rows of {name}", store) for name, rows in zip(counts["table"], counts["rows"], strict=True))),
+    )
+
+
+@_command
+def report(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")] = Path("reports"),
+    host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Of this host alone.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run alone.")] = None,
+    store: _Shown = None,
+    json: _Json = False,
+) -> None:
+    """Write index.html and a page a notebook from what is in the store: self-contained, readable offline.
+
+    \b
+    Example:  toolkit report --store store --out reports
+    """
+    from toolkit.report import report
+    from toolkit.terminal import bar, say, show_json
+
+    with bar("writing pages") as progress:
+        index = report(store, out, host=host, run=run, progress=progress)
+    if json:
+        show_json({"index": str(index)})
+    else:
+        say(f"The report is {index}")
+
+
+@_command
+def notebooks(
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser on it.")] = True,
+    store: _Shown = None,
+    json: _Json = False,
+) -> None:
+    """Open JupyterLab on the notebooks, with the store in place, until Ctrl-C.
+
+    \b
+    Example:  toolkit notebooks --store store
+    """
+    from toolkit.report.jupyterlab import serve
+    from toolkit.terminal import say, show_json
+
+    serve(store, browser=browser, announce=(lambda address: show_json({"address": address})) if json else say)
+
+
+def _words() -> str:
+    """What the user typed."""
+    return shlex.join(["toolkit", *sys.argv[1:]])
+
+
+def _fresh(seed: int | None) -> int:
+    """The seed given, else one that nobody chose; either is stored with the run."""
+    return secrets.randbelow(2**31) if seed is None else seed
+
+
+def _kept(count: int, what: str, store: Path) -> str:
+    return f"{count:,} {what} are in {store}."

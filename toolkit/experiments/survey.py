@@ -1,0 +1,156 @@
+"""Experiments whose rows go into a store as they come, so that an interruption loses nothing: allocation, and a whole machine.
+
+What each experiment measures is said in its own module; here is only what is asked for, in which order, and its way to the store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import UsageError
+from toolkit.experiments.allocation import Experiment, in_directory, on_scratch, plan
+from toolkit.experiments.sources import read_sources
+from toolkit.experiments.state import rng_state
+from toolkit.experiments.watch import watch
+from toolkit.filesystems import FILESYSTEMS, can_make, filesystem, may_mount
+from toolkit.progress import Progress, part, silent
+from toolkit.runs import Run
+from toolkit.sensors.sources import BLOCKS_BYTES, SOURCES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from toolkit.store import Store
+
+__all__ = ["Allocations", "Survey"]
+
+# How often rows go to the store: what a machine that goes down takes with it, against how many files there will be.
+_BATCH_S = 10.0
+
+# What one measurement of 64 MiB takes, remount and all, in about; only the progress bar's shares depend on it.
+_ALLOCATION_S = 0.4
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """An allocation experiment as it is asked for.
+
+    Raises
+    ------
+    UsageError
+        When it is made, if a file system, a method, a size or the number of repeats cannot be meant.
+    """
+
+    filesystems: Sequence[str] | None
+    methods: Sequence[str] | None
+    size_bytes: Sequence[int]
+    repeats: int
+    directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.directory is not None and self.filesystems:
+            raise UsageError(
+                "a folder and file systems cannot both be asked for", "A folder is measured on the file system that it lies on."
+            )
+        self.count()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a run."""
+        return asdict(self)
+
+    def count(self) -> int:
+        """How many measurements it asks for."""
+        names = ["a folder"] if self.directory else [filesystem(name).name for name in self.filesystems or FILESYSTEMS]
+        return len(plan(names, self.methods or None, self.size_bytes, self.repeats, seed=0))
+
+    def record(self, store: Store, run: Run, progress: Progress = silent) -> pd.DataFrame:
+        """Measure, storing rows as they come; what had to be left out goes to the table ``capabilities``.
+
+        Returns
+        -------
+        DataFrame
+            Table ``allocations``.
+        """
+        rows: list[dict[str, Any]] = []
+        stored = 0
+        with self._experiment(run.seed or 0, progress) as experiment:
+            # The doctor has said already, for this run, what cannot be made here.
+            known = {f"file system {name}" for name in FILESYSTEMS if not can_make(name).available}
+            left_out = [each.row() for each in experiment.left_out if each.capability not in known]
+            store.append("capabilities", run.frame("capabilities", left_out))
+            due = time.monotonic() + _BATCH_S
+            try:
+                for row in experiment.rows():
+                    rows.append(row)
+                    if time.monotonic() > due:
+                        store.append("allocations", run.frame("allocations", rows[stored:]))
+                        stored = len(rows)
+                        due = time.monotonic() + _BATCH_S
+            finally:
+                store.append("allocations", run.frame("allocations", rows[stored:]))
+        return run.frame("allocations", rows)
+
+    def _experiment(self, seed: int, progress: Progress) -> AbstractContextManager[Experiment]:
+        methods = self.methods or None
+        if self.directory is not None:
+            return in_directory(self.directory, methods, self.size_bytes, self.repeats, seed, progress=progress)
+        return on_scratch(self.filesystems or None, methods, self.size_bytes, self.repeats, seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that the toolkit measures of one machine, in one run: the pool, the sources, allocation.
+
+    Attributes
+    ----------
+    watch_s, interval_s : float
+        How long the pool is watched, and how often.
+    budget_s : float
+        The most that one source with one block size may take.
+    allocations : Allocations
+        Which files are allocated, where.
+    """
+
+    watch_s: float
+    budget_s: float
+    allocations: Allocations
+    interval_s: float = 0.1
+
+    @classmethod
+    def of(cls, watch_s: float, budget_s: float, size_bytes: int, repeats: int, directory: Path | None, beside: Path) -> Survey:
+        """A survey that allocates in the folder given, else on scratch file systems, else in the folder beside the store."""
+        if directory is None and not may_mount().available:
+            directory = beside
+        return cls(watch_s, budget_s, Allocations(None, None, [size_bytes], repeats, directory))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a run."""
+        return asdict(self)
+
+    def record(self, store: Store, run: Run, progress: Progress = silent) -> pd.DataFrame:
+        """Measure all of it, storing rows as they come.
+
+        Returns
+        -------
+        DataFrame
+            table, rows: what was stored of each table.
+        """
+        import pandas as pd
+
+        watched = self.watch_s
+        read = watched + self.budget_s * len(SOURCES) * len(BLOCKS_BYTES)
+        whole = read + self.allocations.count() * _ALLOCATION_S
+        store.append("rng_state", rng_state(run=run))
+        samples = watch(self.watch_s, self.interval_s, store=store, run=run, progress=part(progress, 0, watched, whole))
+        reads = read_sources(None, None, self.budget_s, run=run, progress=part(progress, watched, read, whole))
+        store.append("source_reads", reads)
+        allocated = self.allocations.record(store, run, part(progress, read, whole, whole))
+        counts = {"entropy_samples": len(samples), "source_reads": len(reads), "allocations": len(allocated)}
+        return pd.DataFrame({"table": list(counts), "rows": list(counts.values())})
