@@ -40,7 +40,7 @@ class Fragment(str):
 
 
 def visible(text: object, limit: int | None = LIMIT) -> str:
-    """Text in which nothing is hidden and nothing acts: for a terminal, a log, a cell of a table.
+    r"""Text in which nothing is hidden and nothing acts: for a terminal, a log, a cell of a table.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def visible(text: object, limit: int | None = LIMIT) -> str:
 
     Examples
     --------
-    >>> print(visible("web1\\x1b[31m\\u202egnp.exe"))
-    web1\\x1b[31m\\u202egnp.exe
+    >>> print(visible("web1\x1b[31m\u202egnp.exe"))
+    web1\x1b[31m\u202egnp.exe
     >>> visible("a" * 10_000, limit=3)
     'aaa… (10,000 characters)'
     """

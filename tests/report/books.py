@@ -55,7 +55,8 @@ def notebook(folder: Path, name: str, *code: str, title: str = "A page", tags: d
     ]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.ipynb"
-    nbformat.write(v4.new_notebook(cells=cells), path)
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), path)
     return path
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from toolkit import share
 from toolkit.errors import ToolkitWarning, UsageError
 from toolkit.explore import findings
+from toolkit.explore.tables import library
 from toolkit.explore.view import display_html
 from toolkit.markup import Fragment, bullets, paragraph, sentence
 from toolkit.store import open_store
@@ -125,13 +126,11 @@ def open(store: str | Path | None = None, host: str | None = None, run: str | No
     StoreError
         If the store cannot be opened.
     """
-    import itables
-
     path, why = _choose(store)
     session = Session(open_store(path, create=False), path, why, host, run)
     _check(session, "host", host)
     _check(session, "run_id", run)
-    itables.init_notebook_mode(all_interactive=False, connected=False)
+    display_html(library())
     return session
 
 

@@ -69,6 +69,17 @@ def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
     return Fragment(f'<div style="overflow-x:auto;max-width:100%">{html}</div>')
 
 
+def library() -> Fragment:
+    """The tables' own script and styles, which a notebook shows once, before its first table; no address is asked for them.
+
+    Not by ``itables.init_notebook_mode``: of the two scripts that it shows, the first calls what only the second loads, and fails.
+    """
+    from itables import options
+    from itables.javascript import generate_init_offline_itables_html
+
+    return Fragment(generate_init_offline_itables_html(options.dt_bundle))
+
+
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a unit in each header, numbers in the unit that suits the column, text inert, and what is missing as missing.
 

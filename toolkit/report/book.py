@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from toolkit import share
 from toolkit.errors import ReportError
-from toolkit.markup import Fragment, visible
+from toolkit.markup import visible
 from toolkit.progress import Progress, silent
-from toolkit.report.front import Card, Highlights, front, highlights, question
+from toolkit.report.front import Card, Findings, Highlights, front, highlights, question
 from toolkit.report.notebooks import Notebook, find
 from toolkit.report.page import GENERATOR, Link, Page, from_notebook, from_template
 from toolkit.report.provenance import provenance
@@ -101,12 +101,13 @@ def write(
     """Make a report of the notebooks of a folder; all else as in :func:`report`."""
     measured = _opened(store)
     notebooks = find(folder)
-    links = (Link(_INDEX, "Overview"), *(Link(notebook.page, notebook.title) for notebook in notebooks))
+    links = (Link(_INDEX, "Overview"), *(Link(notebook.page, notebook.short) for notebook in notebooks))
     _prepare(out, [link.href for link in links])
     where = {"host": host, "run": run}
     runs = measured.read("runs", **where)
     foot = provenance(runs, measured.path)
-    pages = {link.href: Page(link.href, link.title, links, foot) for link in links}
+    headings = {_INDEX: links[0].title} | {notebook.page: notebook.title for notebook in notebooks}
+    pages = {href: Page(href, heading, links, foot) for href, heading in headings.items()}
 
     environment = {"TOOLKIT_STATIC": "1", "TOOLKIT_STORE": str(measured.path)}
     parameters = {"store": str(measured.path), **where}
@@ -125,7 +126,7 @@ def write(
         return _Made(notebook, offered)
 
     made = _all_made(notebooks, make, kernels, progress)
-    first = front(measured, runs, [_card(each) for each in made if each.error is None], _findings(made), where)
+    first = front(measured, runs, _cards(made), _findings(made), where)
     failed = [(each.notebook, each.error) for each in made if each.error is not None]
     first = replace(
         first, missing=[(notebook.page, visible(error.what, 600), visible(error.remedy, 600)) for notebook, error in failed]
@@ -167,12 +168,25 @@ def _all_made(
         return [finished.result() for finished in begun]
 
 
-def _findings(made: Sequence[_Made]) -> list[Fragment]:
-    return [finding for each in made if each.offered for finding in each.offered.findings]
+def _findings(made: Sequence[_Made]) -> list[Findings]:
+    return [
+        Findings(each.notebook.page, each.notebook.short, each.offered.findings)
+        for each in made
+        if each.offered and each.offered.findings
+    ]
 
 
-def _card(made: _Made) -> Card:
-    return Card(made.notebook.page, made.notebook.title, question(made.notebook), made.offered.picture if made.offered else None)
+def _cards(made: Sequence[_Made]) -> list[Card]:
+    """A card a page. A figure that a later page has as its own stands there, and not twice."""
+    cards: list[Card] = []
+    taken: set[str] = set()
+    for each in reversed(made):
+        if each.offered is not None:
+            picture = each.offered.picture
+            own = picture if picture is not None and picture.source not in taken else None
+            taken.update([own.source] if own else [])
+            cards.insert(0, Card(each.notebook.page, each.notebook.title, question(each.notebook), own))
+    return cards
 
 
 def _failure(errors: Sequence[ReportError], notebooks: int, index: Path) -> ReportError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.markup import Fragment, paragraph, visible
 from toolkit.report.inert import alt_text
-from toolkit.report.provenance import Frame
+from toolkit.report.provenance import Frame, machines
 from toolkit.tables import TABLES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from toolkit.report.notebooks import Notebook
     from toolkit.store import Store
 
-__all__ = ["Card", "Front", "Highlights", "Picture", "front", "highlights"]
+__all__ = ["Card", "Findings", "Front", "Highlights", "Picture", "front", "highlights", "question"]
 
 #: Tables about the measuring itself; they are told of elsewhere on the page.
 _ABOUT = ("runs", "capabilities")
@@ -50,6 +50,15 @@ class Highlights:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What one page found."""
+
+    href: str
+    title: str
+    sentences: Sequence[Fragment]
+
+
+@dataclass(frozen=True)
 class Card:
     """A page, as the first page shows it."""
 
@@ -66,7 +75,7 @@ class Front:
     heading: str
     lead: str
     scope: str
-    findings: Sequence[Fragment]
+    findings: Sequence[Findings]
     cards: Sequence[Card]
     measured: Frame
     unmeasured: Frame
@@ -123,7 +132,7 @@ def question(notebook: Notebook) -> str:
     return ""
 
 
-def front(store: Store, runs: pd.DataFrame, cards: Sequence[Card], findings: Sequence[Fragment], where: dict[str, Any]) -> Front:
+def front(store: Store, runs: pd.DataFrame, cards: Sequence[Card], findings: Sequence[Findings], where: dict[str, Any]) -> Front:
     """The first page from the store and from what the notebooks offered.
 
     Parameters
@@ -157,8 +166,9 @@ def _lead(runs: pd.DataFrame) -> str:
         return "The pages show what each would answer, and say what they lack."
     days = sorted({f"{day:%Y-%m-%d}" for day in runs["started_utc"]})
     when = f"on {days[0]}" if len(days) == 1 else f"from {days[0]} to {days[-1]}"
-    count = len(runs)
-    return f"{count} run{'s' if count > 1 else ''} {when}. Figures are medians over repeats, with intervals where there are enough."
+    told = machines(runs)
+    where = told[0] if len(told) == 1 else f"{len(told)} machines"
+    return f"{where}. {len(runs)} run{'s' if len(runs) > 1 else ''} {when}."
 
 
 def _measured(store: Store, where: dict[str, Any]) -> Frame:

@@ -45,6 +45,11 @@ class Notebook:
         """The file name of its page."""
         return f"{self.name}.html"
 
+    @property
+    def short(self) -> str:
+        """Its title as far as the colon, for a link."""
+        return self.title.partition(":")[0]
+
     def check_parameters(self, wanted: set[str]) -> None:
         """Be sure that the cell tagged ``parameters`` sets each of them: papermill would only warn, and show something else.
 

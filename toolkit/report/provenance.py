@@ -19,10 +19,12 @@ from toolkit.units import bytes_text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Frame", "Provenance", "provenance"]
+__all__ = ["Frame", "Provenance", "machines", "provenance"]
 
 #: Runs that are listed, newest first; the rest is counted.
 RUNS = 30
+#: Machines that are described; the rest is counted.
+MACHINES = 10
 _LIBRARIES = ("pandas", "numpy", "scipy", "pyarrow", "matplotlib", "seaborn", "itables", "papermill", "nbconvert")
 
 
@@ -66,10 +68,9 @@ def provenance(runs: pd.DataFrame, store: Path, made: datetime | None = None) ->
         When the report was made; now by default.
     """
     ordered = runs.sort_values("started_utc", ascending=False, kind="stable")
-    facts = [
-        (f"machine {visible(row.host)}" if ordered["host"].nunique() > 1 else "machine", _machine(row))
-        for row in _machines(ordered)
-    ]
+    facts = [("machine", told) for told in machines(runs)[:MACHINES]]
+    if runs["host"].nunique() > MACHINES:
+        facts.append(("and", f"{runs['host'].nunique() - MACHINES} more machines"))
     facts += [
         ("measured", _when(ordered) or "nothing"),
         ("toolkit", _toolkit_versions(ordered)),
@@ -89,8 +90,10 @@ def _command(arguments: Sequence[str]) -> str:
     return " ".join([name, *(shlex.quote(each) for each in arguments[1:])])
 
 
-def _machines(ordered: pd.DataFrame) -> list[Any]:
-    return list(ordered.drop_duplicates("host").itertuples(index=False))
+def machines(runs: pd.DataFrame) -> list[str]:
+    """Each machine in words, as its newest run found it; the one that measured last comes first."""
+    ordered = runs.sort_values("started_utc", ascending=False, kind="stable")
+    return [_machine(row) for row in ordered.drop_duplicates("host").itertuples(index=False)]
 
 
 def _machine(row: Any) -> str:
