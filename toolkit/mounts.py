@@ -15,7 +15,6 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,10 +69,9 @@ class Mount(NamedTuple):
 
 
 class LoopDevice(NamedTuple):
-    """An image file as a block device. It lasts while ``handle`` is open or it is mounted; then the kernel detaches it."""
+    """An image file as a block device, and whether it goes past the page cache of the image's own file system."""
 
     path: Path
-    handle: FileIO
     direct_io: bool
 
 
@@ -144,24 +142,24 @@ def drop_caches() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
 
 
-def attach(image: Path) -> LoopDevice:
+def attach(image: Path, handles: contextlib.ExitStack) -> LoopDevice:
     """Attach an image file to a free loop device, past the page cache of its backing where that can be (direct I/O).
+
+    It lasts while its handle, put on ``handles``, is open or while it is mounted; then the kernel detaches it.
 
     Raises
     ------
     OSError
         If there is no loop device to be had, or the kernel is older than 5.8 (LOOP_CONFIGURE).
     """
-    with contextlib.ExitStack() as opened:
-        control = opened.enter_context(Path("/dev/loop-control").open("r+b", buffering=0))
-        backing = opened.enter_context(image.open("r+b", buffering=0))
+    with Path("/dev/loop-control").open("r+b", buffering=0) as control, image.open("r+b", buffering=0) as backing:
         flags = _LO_FLAGS_AUTOCLEAR | _LO_FLAGS_DIRECT_IO
         info = _LOOP_INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, os.fsencode(image)[:63], b"", b"", 0, 0)
         config = _LOOP_CONFIG.pack(backing.fileno(), 0, info, *[0] * 8)
         while True:
-            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
-            path = Path(f"/dev/loop{number}")
-            handle = path.open("r+b", buffering=0)
+            path = Path(f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}")
+            # Before it is attached: an interruption between here and there finds it closed, and so detached.
+            handle = handles.enter_context(path.open("r+b", buffering=0))
             try:
                 fcntl.ioctl(handle, _LOOP_CONFIGURE, config)
             except OSError as error:
@@ -171,7 +169,7 @@ def attach(image: Path) -> LoopDevice:
                     raise
             else:
                 direct = _sysfs(path) / "loop/dio"
-                return LoopDevice(path, handle, direct.read_text(encoding="ascii").strip() == "1")
+                return LoopDevice(path, direct.read_text(encoding="ascii").strip() == "1")
 
 
 def attached_below(folder: Path) -> list[Path]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import mmap
 import os
 import subprocess
 import time
@@ -19,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit import mounts
-from toolkit.errors import ScratchError, UnavailableError
+from toolkit.errors import UnavailableError
 from toolkit.filesystems import FILESYSTEMS, FileSystem, can_make, filesystem, find_program
+from toolkit.images import RESERVE_BYTES, check_space, fill_again, memory_available_bytes, write_image
 from toolkit.progress import Progress, silent
 from toolkit.scratch_folder import ScratchFolder, scratch_root
 from toolkit.units import bytes_text
@@ -37,17 +36,9 @@ __all__ = [
 
 _MIB = 1024 * 1024
 
-#: Kept free beside what is written, on disk and in memory: a machine that runs full measures nothing, and disturbs its owner.
-RESERVE_BYTES = 256 * _MIB
-
-_CHUNK_BYTES = 4 * _MIB
-
 # How long a remount waits for whoever is using the file system.
 _PATIENCE_S = 2.0
 _PAUSE_S = 0.01
-
-# f_type of statfs(2) is not in Python; these are the names of mountinfo whose files live in memory.
-_IN_MEMORY = ("tmpfs", "ramfs")
 
 
 @dataclass(frozen=True)
@@ -216,7 +207,7 @@ def scratch_filesystems(
         check_space(folder, size_bytes * len(on_images), f"{len(on_images)} images of {bytes_text(size_bytes)}")
         for position, made in enumerate(on_images):
             words = f"writing the image for {made.name}"
-            _write_image(_image(folder, made), size_bytes, position, len(on_images), words, progress)
+            write_image(_image(folder, made), size_bytes, position, len(on_images), words, progress)
         scratch = Scratch({}, left_out)
         for made in able:
             try:
@@ -269,70 +260,8 @@ def _refuse(left_out: Sequence[LeftOut]) -> None:
     raise UnavailableError(f"No scratch file system can be made here: {details}", remedies)
 
 
-def memory_available_bytes() -> int:
-    """Memory that can be had without swapping (MemAvailable)."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise UnavailableError("/proc/meminfo does not say how much memory is available", "Use a kernel from 3.14 on.")
-
-
-def check_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Make sure that so much can be written in a folder, beside a reserve, in memory too where the folder is there.
-
-    Raises
-    ------
-    ScratchError
-        If not; it says how much is missing.
-    """
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    mounted = mounts.mount_of(folder)
-    if mounted is not None and mounted.kernel_type in _IN_MEMORY:
-        free = min(free, memory_available_bytes())
-    missing = needed_bytes + RESERVE_BYTES - free
-    if missing > 0:
-        raise ScratchError(
-            f"{what} need {bytes_text(needed_bytes)} in {folder.parent} beside a reserve of {bytes_text(RESERVE_BYTES)}, "
-            f"and {bytes_text(free)} are free: {bytes_text(missing)} are missing",
-            "Ask for smaller files (size) or fewer file systems, or set TOOLKIT_SCRATCH to a folder with more room.",
-        )
-
-
 def _image(folder: Path, made: FileSystem) -> Path:
     return folder / f"{made.name}.image"
-
-
-def _write_image(image: Path, size_bytes: int, position: int, count: int, words: str, progress: Progress) -> None:
-    """Write an image full of zeroes: allocated and written, so that nothing is allocated below while a file system is measured."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-    fd = os.open(image, flags, 0o600)
-    try:
-        # First in one piece, if the backing can; and what a quota or another writer would refuse is refused now.
-        os.posix_fallocate(fd, 0, size_bytes)
-        _past_the_cache(fd)
-        # Direct I/O wants memory that begins at a page.
-        with mmap.mmap(-1, _CHUNK_BYTES) as zeroes, memoryview(zeroes) as view:
-            for offset in range(0, size_bytes, _CHUNK_BYTES):
-                progress(position * size_bytes + offset, count * size_bytes, words)
-                written = offset
-                while written < min(offset + _CHUNK_BYTES, size_bytes):
-                    written += os.pwrite(fd, view[: min(offset + _CHUNK_BYTES, size_bytes) - written], written)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    except OSError as error:
-        raise ScratchError(
-            f"{image} could not be written: {error.strerror}",
-            "Make room there, or set TOOLKIT_SCRATCH to a folder with more room.",
-        ) from error
-    finally:
-        os.close(fd)
-
-
-def _past_the_cache(fd: int) -> None:
-    """Write with direct I/O from here on, where the backing can: several times as fast, and it leaves the page cache alone."""
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
 
 
 def _made(made: FileSystem, folder: Path, size_bytes: int, handles: contextlib.ExitStack) -> ScratchFilesystem:
@@ -344,8 +273,8 @@ def _made(made: FileSystem, folder: Path, size_bytes: int, handles: contextlib.E
     else:
         image = _image(folder, made)
         _mkfs(made, image)
-        loop = mounts.attach(image)
-        handles.enter_context(loop.handle)
+        fill_again(image)
+        loop = mounts.attach(image, handles)
         mounted = ScratchFilesystem(made, point, str(loop.path), made.mount_options, loop.direct_io)
     mounted.mount()
     return mounted

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from toolkit import mounts
 from toolkit.errors import NotMeasuredWarning, UnavailableError, UsageError
 from toolkit.filesystems import FILESYSTEMS, filesystem
+from toolkit.images import check_space
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run, begin
-from toolkit.scratch import LeftOut, ScratchFilesystem, check_space, scratch_filesystems
+from toolkit.scratch import LeftOut, ScratchFilesystem, scratch_filesystems
 from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors import allocation
 from toolkit.sensors.extents import file_extents
