@@ -106,7 +106,8 @@ class Table:
             raise UsageError(f"table {self.name} has no column {unknown[0]!r}", f"It has: {', '.join(self.columns)}.")
         lengths = {len(values) for values in columns.values()}
         if len(lengths) > 1:
-            raise UsageError(f"the columns given for table {self.name} are of {len(lengths)} lengths", "Give as many values in each.")
+            detail = f"the columns given for table {self.name} are of {len(lengths)} lengths"
+            raise UsageError(detail, "Give as many values in each.")
         # Column by column, each straight to its dtype: a list with a None would pass through float64 and lose nanoseconds.
         made = {name: pd.Series(values, dtype=self.dtypes[name]) for name, values in columns.items()}
         return pd.DataFrame(made).reindex(columns=self.columns).astype(self.dtypes)
@@ -161,7 +162,9 @@ TABLES: dict[str, Table] = {
             _whole("poolsize_bits", "bits", "size of the entropy pool"),
             _truth("crng_ready", "whether getrandom would return at once"),
             _real("crng_ready_s", "s", "when the kernel said 'crng init done', since boot; null where its log does not tell"),
-            _whole("urandom_warnings", "", "reads of urandom before ready that the kernel logged or counted as missed"),
+            _whole(
+                "urandom_warnings", "", "reads of urandom before ready, logged or counted as missed; before 5.19 it stops at ten"
+            ),
             _whole("vm_fork_reseeds", "", "reseeds after the virtual machine was forked or restored (vmgenid)"),
             _text("hwrng_available", "hardware sources with a driver bound, separated by spaces; empty when there is none"),
             _text("hwrng_current", "the hardware source in use"),
