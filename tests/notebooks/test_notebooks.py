@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
 from nbstripout import strip_output
 
 from tests.plots import made
 from toolkit import share
+from toolkit.report.notebooks import find
+from toolkit.report.run import Kernels
+from toolkit.report.run import run as run_notebook
 from toolkit.store import open_store
 
 NAMES = ["00_start_here", "01_fragmentation", "02_starvation", "03_throughput"]
@@ -55,26 +56,18 @@ def test_a_notebook_has_title_question_parameters_and_short_cells(name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_links_between_notebooks_lead_somewhere(name: str) -> None:
-    import re
-
     for cell in read(name).cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#]+)\)", cell.source):
                 assert (share.notebooks() / target).is_file(), target
 
 
-def run(name: str, store: Path, static: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> nbformat.NotebookNode:
-    """Run a notebook with the interpreter of this test, whatever kernels are installed, and nobody's settings."""
-    for variable in ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR"):
-        monkeypatch.setenv(variable, str(folder))
-    monkeypatch.setenv("TOOLKIT_STATIC", static)
-    monkeypatch.setenv("TOOLKIT_STORE", str(store))
-    node = read(name)
-    kernel = KernelManager(transport="ipc", ip=str(folder / "k"))
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    kernel._kernel_spec = KernelSpec(argv=command, language="python", display_name="private")
-    NotebookClient(node, km=kernel, timeout=120, resources={"metadata": {"path": str(share.notebooks())}}).execute()
-    return node
+def run(name: str, store: Path, static: str) -> nbformat.NotebookNode:
+    """Run a notebook as a report does, in a kernel of its own; in a thread, whose event loop goes with it."""
+    notebook = next(each for each in find(share.notebooks()) if each.name == name)
+    environment = {"TOOLKIT_STATIC": static, "TOOLKIT_STORE": "/nowhere"}
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(run_notebook, notebook, {"store": str(store)}, environment, Kernels()).result()
 
 
 def outputs(node: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -89,10 +82,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("static", ["1", "0"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_on_a_full_store(
-    name: str, static: str, full: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    shown = outputs(run(name, full, static, monkeypatch, tmp_path))
+def test_a_notebook_runs_on_a_full_store(name: str, static: str, full: Path) -> None:
+    shown = outputs(run(name, full, static))
     assert {output.output_type for output in shown} == {"display_data"}
     figures = [output for output in shown if "image/png" in output.data]
     widgets = [output for output in shown if "application/vnd.jupyter.widget-view+json" in output.data]
@@ -102,8 +93,8 @@ def test_a_notebook_runs_on_a_full_store(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_on_an_empty_store_says_what_is_missing(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_notebook_on_an_empty_store_says_what_is_missing(name: str, tmp_path: Path) -> None:
     open_store(tmp_path / "store")
-    shown = outputs(run(name, tmp_path / "store", "1", monkeypatch, tmp_path))
+    shown = outputs(run(name, tmp_path / "store", "1"))
     assert {output.output_type for output in shown} == {"display_data"}
     assert "is not in this store: run <code>" in "".join(output.data.get("text/html", "") for output in shown)

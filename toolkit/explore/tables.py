@@ -103,10 +103,10 @@ def _column(name: str, values: pd.Series) -> tuple[str, pd.Series]:
     for suffix, factor, units in _SCALES:
         for ending in (suffix, *(f"{suffix}{of}" for of in ("_median", "_low", "_high"))):
             if name.endswith(ending):
-                numbers = values.astype("float64") * factor
-                unit, size = _unit(numbers, units)
+                numbers = values.astype("float64")
+                unit, size = _unit(numbers * factor, units)
                 stem = name.removesuffix(ending) if suffix != "bytes_per_second" else name.removesuffix(ending) + "rate"
-                return f"{_words(stem + ending[len(suffix) :])} ({unit})", numbers / size
+                return f"{_words(stem + ending[len(suffix) :])} ({unit})", numbers * (factor / size)
     for suffix, unit in _PLAIN.items():
         if name.endswith(suffix):
             return f"{_words(name.removesuffix(suffix))} ({unit})", _number(values)

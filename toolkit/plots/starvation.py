@@ -98,7 +98,7 @@ def target_names(targets: pd.DataFrame) -> dict[Key, str]:
     rows = [key_of(row) for row in targets[_TARGET].drop_duplicates().itertuples(index=False)]
     names = {}
     for host, guest, boot in rows:
-        name = f"{style.label(guest, 24)} on {style.label(host, 24)}" if guest else style.label(host)
+        name = f"{style.label(guest, 17)} on {style.label(host, 17)}" if guest else style.label(host)
         several = sum(other[:2] == (host, guest) for other in rows) > 1
         names[host, guest, boot] = f"{name}, boot {style.label(boot, 60)[:8]}" if several else name
     return names
