@@ -58,7 +58,8 @@ class Seen:
         self.page.wait_for_load_state("networkidle")
 
 
-@pytest.fixture(scope="session")
+# Once a module and not once a session: while playwright lives, no other test in this thread can run an event loop of its own.
+@pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """The browser, with an empty profile."""
     program = require_tool("chromium")

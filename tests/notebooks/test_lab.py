@@ -19,12 +19,13 @@ import pytest
 
 from tests.browser import PATIENCE_MS, Seen
 from tests.needs import require_tool
+from tests.plots import made
 from toolkit import share
 from toolkit.errors import ReportError
 from toolkit.report.jupyterlab import running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 NAMES = ["00_start_here", "01_fragmentation", "02_starvation", "03_throughput"]
 
@@ -65,7 +66,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     require_tool("chromium")
     base = tmp_path_factory.mktemp("lab")
     shutil.copytree(share.notebooks(), base / "notebooks")
-    with running(share.reference_store(), notebooks=base / "notebooks", environment=private(base)) as (address, _):
+    with running(made.store(base / "store"), notebooks=base / "notebooks", environment=private(base)) as (address, _):
         yield address
 
 
@@ -100,17 +101,18 @@ def pictures(page: Page) -> list[bytes]:
 
 
 def move(page: Page) -> str:
-    """Change the first control there is to another value; says which it was."""
-    several: Locator = page.locator(".widget-select-multiple select")
-    one: Locator = page.locator(".widget-dropdown select")
+    """Change the first control that leaves a choice; says which it was."""
+    several = page.locator(".widget-select-multiple select").filter(has=page.locator("option:nth-child(2)"))
+    one = page.locator(".widget-dropdown select").filter(has=page.locator("option:nth-child(2)"))
     if several.count():
         several.first.select_option(index=0)
         return "a list"
     if one.count():
         one.first.select_option(index=one.first.locator("option").count() - 1)
         return "a choice"
-    slider = page.locator(".jupyter-widgets .noUi-handle").first
-    slider.press("ArrowLeft")
+    handle = page.locator(".jupyter-widgets .noUi-handle").last
+    for _ in range(5):
+        handle.press("ArrowLeft")
     return "a slider"
 
 
