@@ -220,6 +220,13 @@ def test_an_episode_cut_by_files_at_any_place_is_one(cut: int) -> None:
     assert_frame_equal(starvation(split(frame, [cut, cut, cut + 1]), "latched"), whole)
 
 
+@pytest.mark.parametrize("starved", [True, False])
+def test_a_moment_that_two_files_share_counts_once(starved: bool) -> None:
+    frame = pd.concat([series(".SSS"), series("...S.").iloc[3:].assign(crng_ready=[not starved, True])], ignore_index=True)
+    (row,) = rows_of(starvation(split(frame, [4]), "latched"))
+    assert row[3:6] == (1 * SECOND, 3 * SECOND, 3)
+
+
 def test_only_boots_whose_parts_do_not_tell_are_summarised_again(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[set[Any]] = []
     real = module.rows_of_boots
