@@ -77,12 +77,13 @@ def test_the_folder_goes_when_the_body_raises(root: Path) -> None:
 
 
 def test_the_folder_goes_when_it_is_dropped_without_being_left(root: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     scratch = ScratchFolder(root)
     scratch.__enter__()
     assert len(traces(root)) == 2
-    scratch._signals.end()
     del scratch
     assert traces(root) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_link_in_the_folder_is_removed_and_not_followed(root: Path) -> None:
@@ -184,6 +185,14 @@ def test_a_second_interrupt_does_not_cut_the_removal_short(root: Path, monkeypat
     with pytest.raises(KeyboardInterrupt), ScratchFolder(root):
         signal.raise_signal(signal.SIGINT)
     assert traces(root) == []
+
+
+def test_each_interrupt_that_the_body_survives_comes_through(root: Path) -> None:
+    with ScratchFolder(root) as folder:
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert folder.exists()
 
 
 def test_an_interrupt_during_removal_comes_after_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

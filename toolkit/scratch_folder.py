@@ -1,9 +1,9 @@
 """A private folder that is certain to be removed, with all that was mounted in it or attached from it.
 
 Three things see to that. Removal goes by what is found (mounts below the folder, loop devices of its files, then the folder), not
-by what was noted, so that nothing is missed which was made just before an interruption. One signal ends the work, and further ones
-wait until the removal is done. And beside the folder lies its owner's mark, locked: after SIGKILL the kernel lets the lock go, and
-the next start in the same place removes what is marked and has no owner any more; nothing else is touched.
+by what was noted, so that nothing is missed which was made just before an interruption. SIGINT, SIGTERM and SIGHUP end the work as
+an exception, and wait while the removal is under way. And beside the folder lies its owner's mark, locked: after SIGKILL the kernel
+lets the lock go, and the next start in the same place removes what is marked and has no owner any more; nothing else is touched.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from toolkit import mounts
 from toolkit.errors import ToolkitWarning, UnavailableError, UsageError
 
-__all__ = ["OneInterruption", "ScratchFolder", "remove_leftovers", "scratch_root"]
+__all__ = ["ScratchFolder", "Signals", "remove_leftovers", "scratch_root"]
 
 _ROOT_VARIABLE = "TOOLKIT_SCRATCH"
 # Unlike /tmp it is kept on disk, not in memory.
@@ -51,22 +51,20 @@ def scratch_root() -> Path:
     return Path(os.environ.get(_ROOT_VARIABLE) or _ROOT)
 
 
-class OneInterruption:
-    """Lets one signal end the work, as its handler would, and holds back every other one until the end.
+class Signals:
+    """Stands before the handlers of SIGINT, SIGTERM and SIGHUP: passes signals on, or holds them back while something is removed.
 
-    From the first signal that raises, and from :meth:`hold`, others are held: a second Ctrl-C cannot cut a removal short. A handler
-    that returns has ended nothing, and the next signal is passed on to it again. Outside the main thread it does nothing: Python
-    runs no handler there.
+    Where a signal would end the process at once it ends as an exception instead, so that there is a removal. Outside the main
+    thread this does nothing: Python runs no handler there.
     """
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self._holding = False
-        self._ended = False
         self._held: list[int] = []
 
     def begin(self) -> None:
-        """Stand before the handlers of SIGINT, SIGTERM and SIGHUP; a signal that is ignored stays so."""
+        """Stand before the handlers; a signal that is ignored stays so."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:
@@ -77,7 +75,7 @@ class OneInterruption:
                 signal.signal(number, self._arrived)
 
     def hold(self) -> None:
-        """Hold back what comes from now on."""
+        """Hold back what comes from now on: a second Ctrl-C does not cut a removal short."""
         self._holding = True
 
     def resume(self) -> None:
@@ -86,26 +84,24 @@ class OneInterruption:
         if self._held:
             signal.raise_signal(self._held.pop(0))
 
-    def end(self) -> None:
-        """Put the handlers back; a signal that was held back is sent again, unless an earlier one is ending the work anyway."""
+    def end(self, ending: bool = False) -> None:
+        """Put the handlers back. What was held back is sent again, unless an interruption is ending the work anyway."""
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._arrived:
                 signal.signal(number, handler)
         self._before.clear()
-        if self._held and not self._ended:
-            signal.raise_signal(self._held[0])
+        if self._held and not ending:
+            signal.raise_signal(self._held.pop(0))
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
+        handler = self._before.get(number)
         if self._holding:
             self._held.append(number)
-            return
-        self._holding = self._ended = True
-        handler = self._before.get(number, signal.SIG_DFL)
-        if not callable(handler):
+        elif callable(handler):
+            handler(number, frame)
+        else:
             # The default action would end the process without a removal; this is the status a shell would give for it.
             raise SystemExit(128 + number)
-        handler(number, frame)
-        self._holding = self._ended = False
 
 
 class ScratchFolder:
@@ -126,7 +122,7 @@ class ScratchFolder:
 
     def __init__(self, root: Path | None = None) -> None:
         self._root = scratch_root() if root is None else root
-        self._signals = OneInterruption()
+        self._signals = Signals()
         self._removal: weakref.finalize[..., ScratchFolder] | None = None
 
     def __enter__(self) -> Path:
@@ -137,8 +133,8 @@ class ScratchFolder:
             self._signals.hold()
             path = self._make(root)
             self._signals.resume()
-        except BaseException:
-            self._remove()
+        except BaseException as error:
+            self._remove(type(error))
             raise
         return path
 
@@ -147,7 +143,7 @@ class ScratchFolder:
             # The last moment at which a signal may still raise is before this line has run; then the finally clause removes.
             self._signals.hold()
         finally:
-            self._remove()
+            self._remove(kind)
 
     def _make(self, root: Path) -> Path:
         path = root / f"virt-toolkit-{secrets.token_hex(8)}"
@@ -159,17 +155,19 @@ class ScratchFolder:
                 f"Set {_ROOT_VARIABLE} to a folder you may write in, or pass another one.",
             ) from error
         # Also runs when the interpreter ends or the object is dropped without __exit__; never in a forked child.
-        self._removal = weakref.finalize(self, _remove_if_owner, path, lock, os.getpid())
+        self._removal = weakref.finalize(self, _dropped, path, lock, os.getpid(), self._signals)
         path.mkdir(mode=0o700)
         return path
 
-    def _remove(self) -> None:
+    def _remove(self, kind: type[BaseException] | None) -> None:
         self._signals.hold()
         try:
-            if self._removal is not None:
-                self._removal()
+            removal = self._removal.detach() if self._removal is not None else None
+            if removal is not None:
+                folder, lock, owner, _ = removal[2]
+                _remove_if_owner(folder, lock, owner)
         finally:
-            self._signals.end()
+            self._signals.end(ending=kind is not None and not issubclass(kind, Exception))
 
 
 def remove_leftovers(root: Path) -> list[Path]:
@@ -283,8 +281,17 @@ def _start_ticks(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
-def _remove_if_owner(folder: Path, lock: int, pid: int) -> None:
-    if os.getpid() != pid:
+def _dropped(folder: Path, lock: int, owner: int, signals: Signals) -> None:
+    signals.hold()
+    try:
+        _remove_if_owner(folder, lock, owner)
+    finally:
+        signals.end()
+
+
+def _remove_if_owner(folder: Path, lock: int, owner: int) -> None:
+    """Remove the folder, but not from a forked child: ``owner`` is the process that made it."""
+    if os.getpid() != owner:
         return
     try:
         _remove_all(folder, _mark_of(folder))

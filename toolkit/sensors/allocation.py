@@ -206,7 +206,7 @@ def _written(fd: int, block_bytes: int, size_bytes: int) -> tuple[int, int]:
     """Write the file in blocks; as few Python steps as can be lie between two calls."""
     block = bytes(block_bytes)
     blocks, rest = divmod(size_bytes, block_bytes)
-    part = _UNINTERRUPTED // block_bytes
+    part = max(_UNINTERRUPTED // block_bytes, 1)
     write = os.write
     begun = time.perf_counter_ns()
     written = 0
@@ -271,7 +271,7 @@ def _in_child(fd: int, size_bytes: int) -> tuple[int, int]:
     if child.returncode == 0 and len(words) == 2:
         code = int(words[1])
     elif child.returncode == -signal.SIGBUS:
-        code = _why_no_page(fd)
+        code = _why_no_page(fd, size_bytes)
     elif child.returncode == -signal.SIGKILL:
         # Nobody else kills a child of ours: memory ran out.
         code = errno.ENOMEM
@@ -280,12 +280,18 @@ def _in_child(fd: int, size_bytes: int) -> tuple[int, int]:
     raise OSError(code, os.strerror(code))
 
 
-def _why_no_page(fd: int) -> int:
-    """The error behind a SIGBUS, which carries none: a write into the file's first hole meets the same one."""
+def _why_no_page(fd: int, size_bytes: int) -> int:
+    """The error behind a SIGBUS, which carries none: whatever refuses the pages that are missing.
+
+    Not a single byte, which xfs, made to clear up by that very request, may find room for.
+    """
     try:
-        os.pwrite(fd, b"\0", os.lseek(fd, 0, os.SEEK_HOLE))
+        hole = os.lseek(fd, 0, os.SEEK_HOLE)
+        os.posix_fallocate(fd, hole, size_bytes - hole)
     except OSError as error:
-        return error.errno or errno.EIO
+        # ENXIO: the file could not even be lengthened. EINVAL: no page is missing.
+        if error.errno and error.errno not in (errno.ENXIO, errno.EINVAL):
+            return error.errno
     return errno.EIO
 
 
