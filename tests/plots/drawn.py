@@ -69,4 +69,5 @@ def _area(box: Bbox | None) -> float:
 
 
 def texts(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in words(figure))
+    """All that can be read, with plain spaces where lines may not end."""
+    return "\n".join(text.get_text() for text in words(figure)).replace("\u00a0", " ")

@@ -46,6 +46,8 @@ FIGURES: dict[str, Callable[[], plots.AltFigure]] = {
     "time, two sizes": lambda: plots.allocation_time(made.allocations(sizes=(made.MIB, 256 * made.MIB))),
     "time, five sizes": lambda: plots.allocation_time(made.allocations(sizes=tuple(4**n * made.MIB for n in range(5)))),
     "time, one row": lambda: plots.allocation_time(made.allocations(filesystems=("ext4",), methods=("write_4k",), repeats=1)),
+    "time, one file system": lambda: plots.allocation_time(made.allocations(filesystems=("ext4",))),
+    "time, two file systems": lambda: plots.allocation_time(made.allocations(filesystems=("ext4", "xfs"))),
     "time, sparse alone": lambda: plots.allocation_time(made.allocations(methods=("ftruncate",))),
     "extents": lambda: plots.pieces(made.allocations(), "extents"),
     "discontinuities": lambda: plots.pieces(made.allocations(sizes=(made.MIB, 256 * made.MIB))),
@@ -146,6 +148,15 @@ def test_an_empty_table_gives_a_sentence(figure: Callable[[], plots.AltFigure], 
     assert sentence in drawn.texts(empty).replace("\n", " ")
     assert sentence in plots.alt(empty)
     assert plots.png(empty).startswith(b"\x89PNG")
+
+
+def test_no_line_of_a_title_ends_between_a_number_and_its_unit() -> None:
+    with style.drawing():
+        figure, _ = style.new_figure(1.0)
+        style.finish(figure, "x" * 57 + " takes 2.36 s and 26 000 times as long", "words")
+    title = "".join(text.get_text() for text in drawn.words(figure))
+    assert "2.36\u00a0s" in title
+    assert "26\u00a0000" in title
 
 
 def test_file_systems_differ_by_marker_as_well_as_by_colour() -> None:

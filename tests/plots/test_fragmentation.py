@@ -86,10 +86,10 @@ def test_the_map_draws_every_extent_and_counts_the_jumps() -> None:
     )
     following = frame["physical_byte"].to_numpy()[:-1] + frame["length_bytes"].to_numpy()[:-1]
     jumps = int(np.count_nonzero(frame["physical_byte"].to_numpy()[1:] != following))
-    assert f"12 extents, {jumps} jumps" in drawn.texts(figure)
+    assert f"12 extents, {jumps} discontinuities" in drawn.texts(figure)
 
 
-def test_a_map_of_a_million_extents_draws_no_more_than_can_be_seen() -> None:
+def test_a_map_of_very_many_extents_draws_no_more_than_can_be_seen() -> None:
     figure = plots.extent_map(made.extents(100_000))
     assert 1000 < len(drawn.points(figure.axes[0], "extent")) < 100_000
     assert "100 000 extents" in drawn.texts(figure)
@@ -99,3 +99,12 @@ def test_extents_whose_place_is_not_known_are_left_out() -> None:
     frame = made.extents(4)
     frame.loc[1, "physical_byte"] = None
     assert len(drawn.points(plots.extent_map(frame).axes[0], "extent")) == 3
+
+
+def test_a_hole_that_the_disk_skips_too_is_no_discontinuity() -> None:
+    frame = made.extents(3).assign(logical_byte=[0, 2 * made.MIB, 4 * made.MIB], length_bytes=made.MIB)
+    dense = frame.assign(physical_byte=[8 * made.MIB, 9 * made.MIB, 10 * made.MIB])
+    alike = frame.assign(physical_byte=[8 * made.MIB, 10 * made.MIB, 12 * made.MIB])
+    apart = frame.assign(physical_byte=[8 * made.MIB, 30 * made.MIB, 32 * made.MIB])
+    for table, count in ((dense, 0), (alike, 0), (apart, 1)):
+        assert f"3 extents, {count} discontinuities" in drawn.texts(plots.extent_map(table))

@@ -47,6 +47,7 @@ def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
     shown, whole = readable(frame.head(MOST_ROWS)), caption
     if left_out > 0:
         whole = f"{caption} The first {MOST_ROWS:,} of {len(frame):,} rows.".strip()
+    texts = [place for place, name in enumerate(shown.columns) if not pd.api.types.is_numeric_dtype(shown[name].dtype)]
     with pd.option_context("display.float_format", _four_digits):
         html = itables.to_html_datatable(
             shown,
@@ -59,6 +60,7 @@ def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
             classes="display compact",
             style="table-layout:auto;width:auto;margin:0;float:none",
             lengthMenu=[15, 50, 500],
+            columnDefs=[{"className": "dt-left", "targets": texts}] if texts else [],
         )
     # itables writes what is missing as NaN and puts links to its own help pages into the copy for pages without scripts.
     html = html.replace('[\\"NaN\\", \\"___NaN___\\"]', f'[\\"{_NOTHING}\\", \\"___NaN___\\"]').replace(

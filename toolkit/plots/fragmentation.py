@@ -143,7 +143,7 @@ def _by_method(
         for spare in panels[len(sizes) :]:
             spare.set_axis_off()
         quantity.scale(panels[0], "x", measured[quantity.column], room=(7, 5, 3)[columns - 1])
-        _bands(panels[0], methods)
+        _bands(panels[0], methods, band_in)
         for axes, size in zip(panels, sizes, strict=False):
             _stripes(axes, len(methods))
             _marks(
@@ -160,8 +160,9 @@ def _by_method(
         return style.finish(figure, title, f"{title}. {_in_words(table, quantity, methods)}", note, entries)
 
 
-def _bands(axes: Axes, methods: Sequence[str]) -> None:
-    named = {_SPARSE: "ftruncate\n(sparse:\nallocates\nnothing)"}
+def _bands(axes: Axes, methods: Sequence[str], band_in: float) -> None:
+    four_lines_in = 0.62
+    named = {_SPARSE: "ftruncate\n(sparse:\nallocates\nnothing)" if band_in > four_lines_in else "ftruncate (sparse)"}
     axes.set_yticks(range(len(methods)), [named.get(method, style.label(method, 18)) for method in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)
 
@@ -262,11 +263,11 @@ def extent_map(extents: pd.DataFrame) -> style.AltFigure:
         return style.says("The file system does not say where the pieces of this file lie.")
     known = known[(known["layer"] == known["layer"].min()) & (known["file"] == known["file"].iloc[0])].sort_values("logical_byte")
     logical, physical, length = (known[name].to_numpy(dtype="int64") for name in ("logical_byte", "physical_byte", "length_bytes"))
-    jumps = int(np.count_nonzero(physical[1:] != physical[:-1] + length[:-1]))
+    jumps = _discontinuities(logical, physical, length)
     unwritten = known["flags"].str.contains("unwritten").to_numpy(dtype=bool)
     name = style.label(known["file"].iloc[0], 40)
     held, spread = float(length.sum()), float((physical + length).max() - physical.min())
-    title = f"{name}: {ticks.count_text(len(known))} extents, {ticks.count_text(jumps)} jumps"
+    title = f"{name}: {ticks.count_text(len(known))} extents, {ticks.count_text(jumps)} discontinuities"
     words = (
         f"Map of the file {name}: {bytes_text(held)} in {ticks.count_text(len(known))} extents with {ticks.count_text(jumps)} "
         f"places where the next extent does not follow on the disk, spread over {bytes_text(spread)} of it; "
@@ -284,8 +285,15 @@ def extent_map(extents: pd.DataFrame) -> style.AltFigure:
         ticks.bytes_ticks(axes, "y", [float(physical.min()), float((physical + length).max())], linear=True)
         axes.set_xlabel("position in the file")
         axes.set_ylabel("position on the disk")
-        note = "One rising line is a file in one piece. Each mark begins an extent; a vertical gap between neighbours is a jump."
+        note = "One rising line is a file in one piece. Each mark begins an extent; a vertical gap between neighbours is a discontinuity."
         return style.finish(figure, title, words, note, entries)
+
+
+def _discontinuities(logical: np.ndarray, physical: np.ndarray, length: np.ndarray) -> int:
+    """Places where the disk does not go on as the file does: as ``filefrag`` counts, a hole that is skipped on the disk too is none."""
+    follows = physical[1:] == physical[:-1] + length[:-1]
+    skips_alike = physical[1:] - physical[:-1] == logical[1:] - logical[:-1]
+    return int(np.count_nonzero(~(follows | skips_alike)))
 
 
 def _pieces_drawn(axes: Axes, logical: np.ndarray, physical: np.ndarray, length: np.ndarray, colour: str, marker: str) -> None:

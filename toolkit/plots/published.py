@@ -114,8 +114,10 @@ def _title(published: pd.DataFrame, seconds: pd.DataFrame) -> str:
     slow = both.loc[both["method"] != "posix_fallocate", "median"]
     if quick.empty or slow.empty:
         return "2009: asking the file system took no time that could be told, writing took 13 to 19 s"
-    factor = ticks.round_text(float(slow.median() / quick.median()))
-    return f"In 2009 and today asking the file system beats writing, today by a factor of {factor}"
+    factor = float(slow.median() / quick.median())
+    if factor <= 1:
+        return "In 2009 asking the file system beat writing; here, today, it does not"
+    return f"In 2009 and today asking the file system beats writing, today by a factor of {ticks.round_text(factor)}"
 
 
 def _words(published: pd.DataFrame, seconds: pd.DataFrame, counts: pd.DataFrame, size_text: str) -> str:

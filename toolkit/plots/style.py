@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ _DPI = 200
 SHOWN_PX = 760
 _TITLE_CHARACTERS, _NOTE_CHARACTERS, _LEGEND_CHARACTERS = 64, 106, 84
 _TITLE_LINE_IN, _LEGEND_LINE_IN, _NOTE_LINE_IN = 0.215, 0.2, 0.165
+#: The space between a number and its unit, or between its digits: no line ends there.
+_NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:[nµm]?s|min|B|[KMGT]iB|[kMGT]?B/s|bits|\d{3})\b)")
 #: Longer labels are cut: the table beside a figure has them whole.
 LABEL_CHARACTERS = 28
 
@@ -189,7 +192,7 @@ def finish(figure: AltFigure, title: str, text: str, note: str = "", entries: Se
 
     The room is counted in lines, so that title, legend, axes and note cannot overlap whatever their length.
     """
-    titles = textwrap.wrap(title, _TITLE_CHARACTERS)
+    titles = textwrap.wrap(_NUMBER_AND_UNIT.sub("\u00a0", title), _TITLE_CHARACTERS)
     notes = [line for part in note.split("\n") for line in textwrap.wrap(part, _NOTE_CHARACTERS)]
     columns = _legend_columns(entries)
     legend_rows = -(-len(entries) // columns)
