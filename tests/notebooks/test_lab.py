@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -160,6 +161,31 @@ def test_no_server_outlives_whoever_started_it(tmp_path: Path, number: signal.Si
         child.send_signal(number)
         child.wait(60)
         until(lambda: not answers(address), "the server's end")
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.slow
+def test_serving_tells_the_address_and_ends_well_with_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    program = (
+        "from toolkit.report.jupyterlab import serve\n"
+        f"serve({str(tmp_path / 'store')!r}, browser=False, announce=lambda said: print(said, flush=True))"
+    )
+    surroundings = os.environ | private(tmp_path)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
+        assert "/lab/tree/00_start_here.ipynb?token=" in address
+        assert answers(address)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 0
+        assert not answers(address)
     finally:
         child.kill()
         child.communicate()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.books import HOSTILE, figure, notebook, small_store
-from toolkit.errors import ReportError
+from tests.report.books import HOSTILE, MACHINE, figure, notebook, small_store
+from toolkit.errors import ReportError, UsageError
 from toolkit.report.book import write
 
 
@@ -138,6 +138,27 @@ def test_a_folder_that_cannot_be_one_is_an_error_with_a_remedy(tmp_path: Path) -
     with pytest.raises(ReportError, match="cannot be written") as caught:
         write(small_store(tmp_path / "store"), tmp_path / "file" / "reports", tmp_path / "notebooks")
     assert "--out" in caught.value.remedy
+
+
+def test_a_host_that_is_not_in_the_store_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    notebook(tmp_path / "notebooks", "01_first", "1")
+    store = small_store(tmp_path / "store", "web1")
+    with pytest.raises(UsageError, match="there is no host web2") as caught:
+        write(store, tmp_path / "reports", tmp_path / "notebooks", host="web2")
+    assert "web1" in caught.value.remedy
+    assert list((tmp_path / "reports").iterdir()) == []
+
+
+def test_a_report_can_be_of_one_host_alone(tmp_path: Path) -> None:
+    notebook(tmp_path / "notebooks", "01_first", MACHINE, "print(host, run)")
+    small_store(tmp_path / "store", "web1")
+    small_store(tmp_path / "store", "web2")
+    index = write(tmp_path / "store", tmp_path / "reports", tmp_path / "notebooks", host="web2")
+    page = (index.parent / "01_first.html").read_text()
+    assert "web2 None" in page
+    for text in (page, index.read_text()):
+        assert "web2" in text
+        assert "web1" not in text
 
 
 def test_a_store_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path) -> None:

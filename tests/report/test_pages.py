@@ -122,7 +122,8 @@ def test_the_foot_says_where_the_figures_come_from(pages: Path, offline: Seen, n
 
 def test_what_a_machine_calls_itself_is_inert(tmp_path: Path, offline: Seen) -> None:
     notebook(tmp_path / "notebooks", "01_hostile", HOSTILE_TABLE, HOSTILE_FIGURE, MACHINE, tags={2: "finding"})
-    store = small_store(tmp_path / "store", HOSTILE, command=HOSTILE, cpu_model=HOSTILE, kernel=HOSTILE, hypervisor=HOSTILE)
+    place = tmp_path / "<b>st\"o're\n"
+    store = small_store(place, HOSTILE, command=HOSTILE, cpu_model=HOSTILE, kernel=HOSTILE, hypervisor=HOSTILE)
     index = write(store, tmp_path / "reports", tmp_path / "notebooks")
     for page in (index, index.parent / "01_hostile.html"):
         for width in (1280, 380):
@@ -131,6 +132,7 @@ def test_what_a_machine_calls_itself_is_inert(tmp_path: Path, offline: Seen) -> 
             offline.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             assert offline.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert "<script>alert(1)</script>" in offline.page.inner_text("body")
+        assert r"""<b>st"o're\n""" in offline.page.inner_text("footer")
         assert offline.page.locator("img[src='x'], [onerror]").count() == 0
         assert r"\u202e../../etc\x1b[31m" in offline.page.inner_text("footer")
     assert offline.dialogs == []

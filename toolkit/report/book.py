@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import share
-from toolkit.errors import ReportError
+from toolkit.errors import ReportError, UsageError
 from toolkit.markup import visible
 from toolkit.progress import Progress, silent
 from toolkit.report.front import Card, Findings, Highlights, front, highlights, question
@@ -68,14 +68,20 @@ def report(
 
     Raises
     ------
+    UsageError
+        If the host or run is not in the store.
     ReportError
         If there is no such store, a page cannot be written, or a notebook fails; in the last case the other pages are there, and
         the first page says which is missing and why.
 
     Examples
     --------
+    >>> import toolkit
     >>> toolkit.report("store", "reports")  # doctest: +SKIP
     PosixPath('reports/index.html')
+    >>> toolkit.report("nowhere", "reports")
+    Traceback (most recent call last):
+    toolkit.errors.ReportError: there is no store nowhere. Measure something first, or name the store with --store.
     """
     return write(store, Path(out), share.notebooks(), host=host, run=run, progress=progress)
 
@@ -105,6 +111,8 @@ def write(
     _prepare(out, [link.href for link in links])
     where = {"host": host, "run": run}
     runs = measured.read("runs", **where)
+    if runs.empty:
+        _check_scope(measured, host, run)
     foot = provenance(runs, measured.path)
     headings = {_INDEX: links[0].title} | {notebook.page: notebook.title for notebook in notebooks}
     pages = {href: Page(href, heading, links, foot) for href, heading in headings.items()}
@@ -136,6 +144,16 @@ def write(
     if failed:
         raise _failure([error for _, error in failed], len(notebooks), out / _INDEX)
     return out / _INDEX
+
+
+def _check_scope(store: Store, host: str | None, run: str | None) -> None:
+    """Be sure that a host or run that was named is in the store, before every notebook says so."""
+    known = store.read("runs", columns=["host", "run_id"])
+    for name, wanted, column in (("host", host, "host"), ("run", run, "run_id")):
+        there = sorted(known[column].unique())
+        if wanted is not None and there and wanted not in there:
+            listed = ", ".join(visible(each) for each in there[-10:])
+            raise UsageError(f"there is no {name} {visible(wanted)} in {visible(store.path)}", f"There are: {listed}.")
 
 
 def _opened(store: str | os.PathLike[str] | Store | None) -> Store:
