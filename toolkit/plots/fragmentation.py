@@ -285,12 +285,12 @@ def extent_map(extents: pd.DataFrame) -> style.AltFigure:
         ticks.bytes_ticks(axes, "y", [float(physical.min()), float((physical + length).max())], linear=True)
         axes.set_xlabel("position in the file")
         axes.set_ylabel("position on the disk")
-        note = "One rising line is a file in one piece. Each mark begins an extent; a vertical gap between neighbours is a discontinuity."
+        note = "One rising line is a file in one piece. Each mark begins an extent; a vertical gap is a discontinuity."
         return style.finish(figure, title, words, note, entries)
 
 
 def _discontinuities(logical: np.ndarray, physical: np.ndarray, length: np.ndarray) -> int:
-    """Places where the disk does not go on as the file does: as ``filefrag`` counts, a hole that is skipped on the disk too is none."""
+    """Where the disk does not go on as the file does; as ``filefrag`` counts, a hole that the disk skips too is none."""
     follows = physical[1:] == physical[:-1] + length[:-1]
     skips_alike = physical[1:] - physical[:-1] == logical[1:] - logical[:-1]
     return int(np.count_nonzero(~(follows | skips_alike)))
