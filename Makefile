@@ -35,7 +35,7 @@ lint: ## ruff, mypy --strict, import-linter, stripped notebooks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: ## measure the toolkit itself against its peers; prints a table
@@ -58,5 +58,5 @@ wheel: ## build dist/virt_toolkit-*.whl
 	@$(BIN)/python -m build --no-isolation --wheel
 
 clean: ## remove what the verbs made here, except the store and the reports
-	rm -rf '$(VENV)' dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf '$(VENV)' dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 #: What conda-forge calls a distribution of ours; the others have the same name in both worlds.
-CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "nbconvert": "nbconvert-core", "seaborn": "seaborn-base"}
+CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "nbconvert": "nbconvert-core"}
 
 
 def _split(requirement: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ __all__ = ["Frame", "Provenance", "machines", "provenance"]
 RUNS = 30
 #: Machines that are described; the rest is counted.
 MACHINES = 10
-_LIBRARIES = ("pandas", "numpy", "scipy", "pyarrow", "matplotlib", "seaborn", "itables", "papermill", "nbconvert")
+_LIBRARIES = ("pandas", "numpy", "scipy", "pyarrow", "matplotlib", "itables", "papermill", "nbconvert")
 
 
 @dataclass(frozen=True)
