@@ -129,8 +129,8 @@ class ScratchFolder:
         self._signals.begin()
         try:
             root = _existing(self._root)
-            remove_leftovers(root)
             self._signals.hold()
+            remove_leftovers(root)
             path = self._make(root)
             self._signals.resume()
         except BaseException as error:
