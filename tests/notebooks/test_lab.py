@@ -144,7 +144,9 @@ def test_a_notebook_runs_and_its_figure_follows_a_control(lab: str, seen: Seen, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_server_outlives_whoever_started_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_no_server_outlives_whoever_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TOOLKIT_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "store").mkdir()
     (tmp_path / "notebooks").mkdir()
     program = (

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from toolkit.report.book import write
 
 @pytest.fixture
 def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of its own, so that what is left in it can be seen."""
+    """A place of its own for scratch folders, so that what is left in it can be seen."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TOOLKIT_SCRATCH", str(folder))
     return folder
 
 
@@ -214,8 +212,11 @@ def test_no_kernel_outlives_a_report_that_is_ended(tmp_path: Path, private_tmp: 
         child.kill()
     if number == signal.SIGINT:
         assert b"KeyboardInterrupt" in said
-        assert list(private_tmp.iterdir()) == []
-        assert list((tmp_path / "reports").iterdir()) == []
+    else:  # nobody could clean up: the next report does
+        notebook(tmp_path / "short", "01_short", "1")
+        write(tmp_path / "store", tmp_path / "others", tmp_path / "short")
+    assert list(private_tmp.iterdir()) == []
+    assert list((tmp_path / "reports").iterdir()) == []
 
 
 def _until(true: object, child: subprocess.Popen[bytes] | None = None) -> None:

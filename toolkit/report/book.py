@@ -26,6 +26,7 @@ from toolkit.report.page import GENERATOR, Link, Page, from_notebook, from_templ
 from toolkit.report.provenance import provenance
 from toolkit.report.run import Kernels
 from toolkit.report.run import run as run_notebook
+from toolkit.scratch_folder import ScratchFolder
 
 if TYPE_CHECKING:
     from toolkit.store import Store
@@ -119,12 +120,13 @@ def write(
 
     environment = {"TOOLKIT_STATIC": "1", "TOOLKIT_STORE": str(measured.path)}
     parameters = {"store": str(measured.path), **where}
+    numbers = {notebook.name: str(number) for number, notebook in enumerate(notebooks)}  # short: a socket's path may not be long
     kernels = Kernels()
 
-    def make(notebook: Notebook) -> _Made:
+    def make(notebook: Notebook, private: Path) -> _Made:
         page = pages[notebook.page]
         try:
-            node = run_notebook(notebook, parameters, environment, kernels)
+            node = run_notebook(notebook, parameters, environment, kernels, private / numbers[notebook.name])
             text = from_notebook(node, notebook.path.name, page)
             offered = highlights(node)
         except ReportError as error:
@@ -133,7 +135,8 @@ def write(
         _put(out / notebook.page, text)
         return _Made(notebook, offered)
 
-    made = _all_made(notebooks, make, kernels, progress)
+    with ScratchFolder() as private:
+        made = _all_made(notebooks, lambda notebook: make(notebook, private), kernels, progress)
     first = front(measured, runs, _cards(made), _findings(made), where)
     failed = [(each.notebook, each.error) for each in made if each.error is not None]
     first = replace(

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,10 +20,13 @@ from pathlib import Path
 from toolkit import share
 from toolkit.errors import ReportError
 from toolkit.markup import visible
+from toolkit.scratch_folder import ScratchFolder
 
 __all__ = ["running", "serve"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+#: A unix socket's path has 107 letters (sys/un.h); a kernel's is its connection file's (kernel-<uuid>) with -ipc-<n> behind.
+_SOCKET_LETTERS, _SOCKET_SUFFIX = 107, 50
 _START_S, _STOP_S, _LOOK_S = 90.0, 15.0, 0.1
 _FIRST = "00_start_here.ipynb"
 
@@ -79,23 +81,23 @@ def running(
     path = share.default_store() if store is None else Path(store)
     if not path.is_dir():
         raise ReportError(f"there is no store {visible(path)}", "Measure something first, or name the store with --store.")
-    with tempfile.TemporaryDirectory(prefix="toolkit-jupyterlab-") as private:
+    with ScratchFolder() as private:
         variables = {
             **os.environ,
             "TOOLKIT_STORE": str(path.resolve()),
-            "JUPYTER_RUNTIME_DIR": private,  # where the server tells its address; ours alone, so it can be no other's
+            "JUPYTER_RUNTIME_DIR": str(private),  # where the server tells its address; ours alone, so it can be no other's
             "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this interpreter before one that the user has elsewhere
             **(environment or {}),
         }
         # Its own process group: Ctrl-C on a terminal would reach it too, and it would ask whether it was meant.
-        server = subprocess.Popen(_command(folder, browser), env=variables, stdin=subprocess.DEVNULL, process_group=0)
+        server = subprocess.Popen(_command(folder, private, browser), env=variables, stdin=subprocess.DEVNULL, process_group=0)
         try:
-            yield _address(Path(private), server, folder), server
+            yield _address(private, server, folder), server
         finally:
             _end(server)
 
 
-def _command(folder: Path, browser: bool) -> list[str]:
+def _command(folder: Path, private: Path, browser: bool) -> list[str]:
     settings = {
         "ServerApp.root_dir": str(folder),
         "ServerApp.ip": "127.0.0.1",
@@ -106,7 +108,8 @@ def _command(folder: Path, browser: bool) -> list[str]:
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         "LabApp.news_url": "None",
         "LabApp.extension_manager": "readonly",
-        "KernelManager.transport": "ipc",  # sockets in the private folder: no port that others on this machine could try
+        # Sockets in the private folder, where no other user can try them; ports only where a socket's path would be too long.
+        "KernelManager.transport": "ipc" if len(str(private)) + _SOCKET_SUFFIX <= _SOCKET_LETTERS else "tcp",
         "Application.log_level": "WARN",
     }
     return [sys.executable, "-m", __name__, str(os.getpid()), *(f"--{name}={value}" for name, value in settings.items())]

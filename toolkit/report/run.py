@@ -1,14 +1,13 @@
 """Runs one notebook in a kernel of its own and gives back what it showed.
 
 The kernel is the running interpreter, whatever kernels are installed; its connection file, its sockets and its IPython folder
-lie in a private temporary folder, so that nobody's IPython configuration or history changes a report. If this process dies,
+lie in a private folder, so that nobody's IPython configuration or history changes a report. If this process dies,
 the kernel notices within a second and ends itself.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ __all__ = ["Kernels", "run"]
 #: A cell that has said nothing for so long hangs.
 CELL_TIMEOUT_S = 300
 #: A unix socket's path has 107 letters (sys/un.h); the kernel's is this much longer than its folder's.
-_SOCKET_LETTERS, _SOCKET_SUFFIX = 107, 12
+_SOCKET_LETTERS, _SOCKET_SUFFIX = 107, 4
 
 
 class Kernels:
@@ -61,7 +60,9 @@ def _kill(kernel: AsyncKernelManager) -> None:
         process.kill()
 
 
-def run(notebook: Notebook, parameters: Mapping[str, Any], environment: Mapping[str, str], kernels: Kernels) -> NotebookNode:
+def run(
+    notebook: Notebook, parameters: Mapping[str, Any], environment: Mapping[str, str], kernels: Kernels, folder: Path
+) -> NotebookNode:
     """Run a notebook with parameters and give it back with its outputs.
 
     Parameters
@@ -74,6 +75,8 @@ def run(notebook: Notebook, parameters: Mapping[str, Any], environment: Mapping[
         Environment variables of its kernel, beside our own.
     kernels : Kernels
         Where the kernel is noted while it runs.
+    folder : Path
+        A private folder, not there yet, for the kernel's files and as the notebook's working directory.
 
     Raises
     ------
@@ -86,37 +89,36 @@ def run(notebook: Notebook, parameters: Mapping[str, Any], environment: Mapping[
     from papermill.exceptions import PapermillExecutionError
 
     notebook.check_parameters(set(parameters))
-    with tempfile.TemporaryDirectory(prefix="toolkit-report-") as private:
-        folder = Path(private)
-        work = folder / "work"
-        work.mkdir()
-        try:
-            made: NotebookNode = papermill.execute_notebook(
-                notebook.node,
-                None,
-                parameters=dict(parameters),
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                execution_timeout=CELL_TIMEOUT_S,
-                shutdown_kernel="immediate",  # it holds nothing; asking it to stop costs seconds and prints into our standard error
-                resources={"metadata": {"path": str(work)}},
-                kernel_manager_class=_kernel_class(folder, environment, kernels),
-            )
-        except PapermillExecutionError as error:
-            raise _cell_failed(notebook, error.cell_index, f"{error.ename}: {error.evalue}", error.source) from error
-        except CellTimeoutError as error:
-            raise ReportError(
-                f"a cell of notebook {notebook.path.name} said nothing for {CELL_TIMEOUT_S} s",
-                f"Open it with 'toolkit notebooks' and run its cells one by one: {visible(error, 120)}",
-            ) from error
-        except DeadKernelError as error:
-            raise ReportError(
-                f"the kernel of notebook {notebook.path.name} died",
-                "If memory ran out, report on less with --host or --run; else run it with 'toolkit notebooks' to see why.",
-            ) from error
-        finally:
-            ensure_event_loop().close()  # this thread's own, which the client made and leaves open
+    work = folder / "work"
+    work.mkdir(parents=True)
+    try:
+        made: NotebookNode = papermill.execute_notebook(
+            notebook.node,
+            None,
+            parameters=dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            execution_timeout=CELL_TIMEOUT_S,
+            shutdown_kernel="immediate",  # it holds nothing; asking it to stop costs seconds and prints into our standard error
+            resources={"metadata": {"path": str(work)}},
+            kernel_manager_class=_kernel_class(folder, environment, kernels),
+        )
+    except PapermillExecutionError as error:
+        raise _cell_failed(notebook, error.cell_index, f"{error.ename}: {error.evalue}", error.source) from error
+    except CellTimeoutError as error:
+        raise ReportError(
+            f"a cell of notebook {notebook.path.name} said nothing for {CELL_TIMEOUT_S} s",
+            f"Open it with 'toolkit notebooks' and run its cells one by one: {visible(error, 120)}",
+        ) from error
+    except DeadKernelError as error:
+        raise ReportError(
+            f"the kernel of notebook {notebook.path.name} died",
+            "If memory ran out, report on less with --host or --run; else run it with 'toolkit notebooks' to see why.",
+        ) from error
+    finally:
+        ensure_event_loop().close()  # this thread's own, which the client made and leaves open
+
     return made
 
 
@@ -138,7 +140,9 @@ def _kernel_class(folder: Path, environment: Mapping[str, str], kernels: Kernels
     from traitlets import default
 
     if len(str(folder)) + _SOCKET_SUFFIX > _SOCKET_LETTERS:
-        raise ReportError(f"the path {visible(folder)} is too long for a kernel's sockets", "Set TMPDIR to a shorter path.")
+        raise ReportError(
+            f"the path {visible(folder)} is too long for a kernel's sockets", "Set TOOLKIT_SCRATCH to a shorter path."
+        )
     variables = {
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(folder),
@@ -162,7 +166,7 @@ def _kernel_class(folder: Path, environment: Mapping[str, str], kernels: Kernels
 
         @default("ip")
         def _ip(self) -> str:
-            return str(folder / "kernel")
+            return str(folder / "k")
 
         @default("connection_file")
         def _connection_file(self) -> str:
