@@ -17,7 +17,8 @@ from tests.needs import require_root
 from tests.traces import traces
 from toolkit import mounts, runs, scratch
 from toolkit.errors import NotMeasuredWarning, ScratchError, UnavailableError, UsageError
-from toolkit.experiments.allocation import allocate, allocate_on, in_directory, on_scratch, plan
+from toolkit.experiments.allocation import allocate, allocate_on, in_directory, on_scratch
+from toolkit.experiments.plan import plan
 from toolkit.filesystems import FILESYSTEMS, Support
 from toolkit.sensors import allocation
 from toolkit.sensors.allocation import METHODS

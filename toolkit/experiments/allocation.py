@@ -1,8 +1,7 @@
 """How long each way to allocate a file takes, and into how many pieces the file falls: on scratch file systems, or in a folder.
 
-What is measured is ``file system × method × size × repeat``, in blocks: a block is one repeat of all the others, and is shuffled by
-itself. Whatever drifts during the experiment (the disk's own caches, a neighbour's load) thus falls on all alike, and an experiment
-that is cut short has measured all of them about equally often.
+In which order is said in :mod:`toolkit.experiments.plan`; how one file is allocated and timed, in
+:mod:`toolkit.sensors.allocation`.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit import mounts
-from toolkit.errors import NotMeasuredWarning, UnavailableError, UsageError
+from toolkit.errors import NotMeasuredWarning, UnavailableError
+from toolkit.experiments.plan import Cell, plan, several
 from toolkit.filesystems import FILESYSTEMS, filesystem
 from toolkit.images import check_space
 from toolkit.progress import Progress, silent
@@ -33,7 +32,7 @@ from toolkit.units import bytes_text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Cell", "Experiment", "allocate", "allocate_on", "in_directory", "on_scratch", "plan"]
+__all__ = ["Experiment", "allocate", "allocate_on", "in_directory", "on_scratch"]
 
 _MIB = 1024 * 1024
 
@@ -42,15 +41,6 @@ SIZE_BYTES = 256 * _MIB
 
 #: Repeats where none are said: the least for which a median's bootstrap interval begins to mean something.
 REPEATS = 7
-
-
-class Cell(NamedTuple):
-    """One measurement that is to be made."""
-
-    filesystem: str
-    method: str
-    size_bytes: int
-    repeat: int
 
 
 class Place(NamedTuple):
@@ -247,7 +237,7 @@ def on_scratch(
     ------
     Experiment
     """
-    names = [filesystem(name).name for name in _several(FILESYSTEMS if filesystems is None else filesystems, "file systems")]
+    names = [filesystem(name).name for name in several(FILESYSTEMS if filesystems is None else filesystems, "file systems")]
     # Refused before anything is made.
     cells = plan(names, methods, size_bytes, repeats, seed)
     with scratch_filesystems(names, _image_bytes(max(cell.size_bytes for cell in cells)), root=root, progress=progress) as scratch:
@@ -293,52 +283,6 @@ def in_directory(
             "Run as root without a folder: the toolkit then measures on scratch file systems of its own.",
         )
         yield Experiment(cells, {name: place}, [left_out], progress)
-
-
-def plan(
-    filesystems: Sequence[str],
-    methods: Sequence[str] | None,
-    size_bytes: int | Sequence[int],
-    repeats: int,
-    seed: int,
-) -> list[Cell]:
-    """All measurements in their random order: the same for the same arguments, everywhere.
-
-    Raises
-    ------
-    UsageError
-        If a method, size or number of repeats cannot be meant.
-
-    Examples
-    --------
-    >>> [cell.method for cell in plan(["xfs"], ["fallocate", "ftruncate", "write_4k"], 4096, 1, seed=7)]
-    ['write_4k', 'fallocate', 'ftruncate']
-    """
-    chosen = _several(allocation.METHODS if methods is None else methods, "methods")
-    allocation.check_methods(tuple(chosen))
-    given = size_bytes if isinstance(size_bytes, Sequence) else [size_bytes]
-    sizes = _several(given, "sizes")
-    for size in sizes:
-        if size < 1:
-            raise UsageError(f"{size} bytes cannot be allocated", "Give a size above zero.")
-    if repeats < 1:
-        raise UsageError(f"{repeats} repeats measure nothing", "Give at least one.")
-    order = random.Random(seed)  # noqa: S311 - an order, not a secret
-    cells = []
-    for repeat in range(repeats):
-        block = [Cell(name, method, size, repeat) for name in filesystems for method in chosen for size in sizes]
-        order.shuffle(block)
-        cells += block
-    return cells
-
-
-def _several(values: Iterable[Any], what: str) -> list[Any]:
-    if isinstance(values, str):
-        raise UsageError(f"{what} is one text, {values!r}", f"Give a list of {what}.")
-    unique = list(dict.fromkeys(values))
-    if not unique:
-        raise UsageError(f"there are no {what}", f"Name {what}, or leave them out for all.")
-    return unique
 
 
 def _seed(seed: int | None, run: Run | None) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UsageError
-from toolkit.experiments.allocation import Experiment, in_directory, on_scratch, plan
+from toolkit.experiments.allocation import Experiment, in_directory, on_scratch
+from toolkit.experiments.plan import plan
 from toolkit.experiments.sources import read_sources
 from toolkit.experiments.state import rng_state
 from toolkit.experiments.watch import watch
