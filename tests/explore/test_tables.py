@@ -26,6 +26,11 @@ def test_units_stand_in_the_headers_and_suit_the_values() -> None:
     assert list(shown["allocate (µs)"]) == [300.0, 500.0]
 
 
+def test_sizes_get_the_unit_of_the_least_so_that_none_is_a_fraction() -> None:
+    shown = readable(pd.DataFrame({"block_bytes": [64, 4096, 65536]}))
+    assert shown.to_dict("list") == {"block (bytes)": [64.0, 4096.0, 65536.0]}
+
+
 def test_missing_is_a_dash_and_never_zero() -> None:
     text = as_html(
         pd.DataFrame({"a": ["x", None], "b": [1.5, None], "c": pd.array([1, None], dtype="Int64"), "d": pd.array([True, None])})

@@ -92,7 +92,7 @@ def test_the_map_draws_every_extent_and_counts_the_jumps() -> None:
 def test_a_map_of_very_many_extents_draws_no_more_than_can_be_seen() -> None:
     figure = plots.extent_map(made.extents(100_000))
     assert 1000 < len(drawn.points(figure.axes[0], "extent")) < 100_000
-    assert "100 000 extents" in drawn.texts(figure)
+    assert "100,000 extents" in drawn.texts(figure)
 
 
 def test_extents_whose_place_is_not_known_are_left_out() -> None:

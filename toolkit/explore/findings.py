@@ -46,14 +46,14 @@ def machines(runs: pd.DataFrame, host: str | None = None, run: str | None = None
         memory = "unknown memory" if pd.isna(last["memory_bytes"]) else bytes_text(float(last["memory_bytes"]))
         said.append(
             sentence(
-                "<b>{}</b>: {}, {} CPUs, {}, kernel {}, {}; {} runs, the last on {} by <code>{}</code>.",
+                "<b>{}</b>: {}, {} CPUs, {}, kernel {}, {}; {}, the last on {} by <code>{}</code>.",
                 name,
                 last["cpu_model"] if pd.notna(last["cpu_model"]) else "processor unknown",
                 "?" if pd.isna(last["cpu_count"]) else int(last["cpu_count"]),
                 memory,
                 last["kernel"],
                 under,
-                len(of_host),
+                "1 run" if len(of_host) == 1 else f"{len(of_host):,} runs",
                 f"{last['started_utc']:%Y-%m-%d %H:%M} UTC",
                 last["command"],
             )

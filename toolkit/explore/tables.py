@@ -127,9 +127,13 @@ def _number(values: pd.Series) -> pd.Series:
 
 
 def _unit(numbers: pd.Series, units: Sequence[tuple[str, float]]) -> tuple[str, float]:
-    """The unit in which the middle of the column has one to three digits before the point."""
-    middle = numbers[numbers > 0].median()
-    return next(((unit, size) for unit, size in units if middle >= size), units[-1] if middle > 0 else units[0])
+    """The unit in which the middle of the column has one to three digits before the point; of sizes, the least of them.
+
+    A size is a whole number of something: 64 bytes beside 64 KiB must not be 0.0625 KiB.
+    """
+    known = numbers[numbers > 0]
+    told = known.min() if units is _SIZES else known.median()
+    return next(((unit, size) for unit, size in units if told >= size), units[-1] if told > 0 else units[0])
 
 
 def _words(name: str, known: Mapping[str, str] = {"errno": "error", "boot_id": "boot", "run_id": "run"}) -> str:

@@ -81,9 +81,9 @@ def count_text(count: float) -> str:
     Examples
     --------
     >>> count_text(38), count_text(100_000), count_text(1.5)
-    ('38', '100 000', '1.5')
+    ('38', '100,000', '1.5')
     """
-    return f"{count:,.0f}".replace(",", " ") if count == int(count) else f"{count:g}"
+    return f"{count:,.0f}" if count == int(count) else f"{count:g}"
 
 
 def round_text(factor: float) -> str:
@@ -92,7 +92,7 @@ def round_text(factor: float) -> str:
     Examples
     --------
     >>> round_text(3.14159), round_text(5817)
-    ('3.1', '5 800')
+    ('3.1', '5,800')
     """
     if factor < 10:
         return f"{factor:.2g}"
