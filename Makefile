@@ -52,6 +52,7 @@ lock: ## resolve the dependencies anew into requirements.lock
 reference: ## record data/reference anew on this machine
 	@$(SET_UP) report
 	@$(BIN)/python scripts/record_reference.py
+	@$(BIN)/python scripts/draw_picture.py
 
 wheel: ## build dist/virt_toolkit-*.whl
 	@$(SET_UP) report

@@ -63,3 +63,12 @@ def test_the_installed_wheel_carries_notebooks_and_reference_data(installed: Pat
     notebooks, allocations = json.loads(_run([str(installed / "python"), "-c", code], tmp_path))
     assert notebooks == OURS
     assert allocations > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_installed_wheel_writes_a_report_of_the_data_it_carries(installed: Path, tmp_path: Path) -> None:
+    _run([str(installed / "toolkit"), "report", "--out", "pages"], tmp_path)
+    pages = {path.name for path in (tmp_path / "pages").iterdir()}
+    assert pages == {"index.html", *(name.replace(".ipynb", ".html") for name in OURS)}
+    assert [path.name for path in tmp_path.iterdir()] == ["pages"]

@@ -201,6 +201,14 @@ def allocate_on(
         If none of the file systems can be made, as an ordinary user cannot.
     ScratchError
         If there is too little space; nothing has been written then.
+
+    Examples
+    --------
+    As root:
+
+    >>> measured = allocate_on(["tmpfs", "ext4"], ["fallocate"], size_bytes=2**20, repeats=1, seed=1)
+    >>> sorted(measured["filesystem"])
+    ['ext4', 'tmpfs']
     """
     chosen = _seed(seed, run)
     settings = {"filesystems": filesystems, "methods": methods, "size_bytes": size_bytes, "repeats": repeats, "seed": chosen}

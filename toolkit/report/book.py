@@ -78,8 +78,12 @@ def report(
     Examples
     --------
     >>> import toolkit
-    >>> toolkit.report("store", "reports")  # doctest: +SKIP
-    PosixPath('reports/index.html')
+    >>> import tempfile, toolkit
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = toolkit.open_store(Path(folder, "store"))
+    ...     index = toolkit.report(store, Path(folder, "reports"))
+    >>> index.name
+    'index.html'
     >>> toolkit.report("nowhere", "reports")
     Traceback (most recent call last):
     toolkit.errors.ReportError: there is no store nowhere. Measure something first, or name the store with --store.
