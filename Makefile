@@ -26,9 +26,9 @@ test: ## run all tests (those that need root only as root)
 	@$(SET_UP) test
 	@$(BIN)/python -m pytest $(TESTS)
 
-lab: ## open JupyterLab on the notebooks, with the store in place
+lab: ## open JupyterLab on the notebooks, with the store in place, else the reference store
 	@$(SET_UP) report
-	@$(BIN)/toolkit notebooks --store '$(STORE)'
+	@$(BIN)/toolkit notebooks $(if $(wildcard $(STORE)),--store '$(STORE)')
 
 lint: ## ruff, mypy --strict, import-linter, stripped notebooks
 	@$(SET_UP) report

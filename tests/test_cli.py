@@ -37,8 +37,7 @@ def test_the_help_of_every_command_has_an_example_and_the_store(name: str, tmp_p
     shown = _toolkit(name, "--help", cwd=tmp_path).stdout
     assert f"toolkit {name}" in shown.split("Example:")[1]
     assert "--json" in shown
-    if name != "doctor":
-        assert "--store DIR" in shown
+    assert "--store DIR" in shown
 
 
 def test_no_words_give_the_help_and_the_version_is_told(tmp_path: Path) -> None:
@@ -73,6 +72,11 @@ def test_doctor_gives_rows_to_machines_and_writes_nothing(tmp_path: Path) -> Non
     assert {tuple(row) for row in rows} == {("capability", "available", "detail", "remedy")}
     assert any(row["capability"].startswith("ext4") or "ext4" in row["capability"] for row in rows)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_keeps_its_answer_where_told_to(tmp_path: Path) -> None:
+    rows = json.loads(_toolkit("doctor", "--json", "--store", "kept", cwd=tmp_path).stdout)
+    assert len(toolkit.open_store(tmp_path / "kept").read("capabilities")) == len(rows)
 
 
 def test_watch_keeps_its_samples_its_run_and_the_regime_that_explains_them(tmp_path: Path) -> None:
@@ -116,8 +120,9 @@ def test_allocate_in_a_folder_needs_no_root_and_leaves_only_the_store(tmp_path: 
     folder = tmp_path / "there"
     folder.mkdir()
     words = ["allocate", "--directory", str(folder), "--method", "posix_fallocate", "--method", "write_64k"]
-    shown = _toolkit(*words, "--size", "1MiB", "--repeat", "3", "--seed", "5", cwd=tmp_path).stdout
-    assert "write_64k" in shown
+    shown = _toolkit(*words, "--size", "1MiB", "--repeat", "3", "--seed", "5", cwd=tmp_path)
+    assert "write_64k" in shown.stdout
+    assert "no caches were dropped" in shown.stderr
     assert list(folder.iterdir()) == []
     rows = toolkit.open_store(tmp_path / "store").read("allocations")
     assert len(rows) == 6
@@ -170,6 +175,13 @@ def test_the_help_names_the_methods_and_file_systems_that_there_are() -> None:
 
     assert cli._FILESYSTEMS.split() == list(FILESYSTEMS)
     assert cli._METHODS.split() == list(METHODS)
+
+
+def test_a_name_that_is_no_utf_8_is_no_traceback(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xffb")
+    (tmp_path / name).write_bytes(b"x" * 4096)
+    _toolkit("extents", name, cwd=tmp_path)
+    assert toolkit.open_store(tmp_path / "store").runs()["command"].tolist() == ["toolkit extents 'a\\xffb'"]
 
 
 def test_a_folder_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_every_verb_of_the_makefile_is_in_its_help() -> None:
         assert re.search(rf"^  make {verb}\s+\S", shown, flags=re.MULTILINE), verb
 
 
+def test_lab_opens_the_reference_store_where_nothing_was_measured(tmp_path: Path) -> None:
+    for store, there in ((tmp_path / "none", False), (ROOT / "data", True)):
+        command = ["make", "--dry-run", "lab", f"STORE={store}"]
+        planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert (f"--store '{store}'" in planned) is there
+        assert "toolkit notebooks" in planned
+
+
 def test_no_tracked_text_names_a_home_or_a_workplace_path() -> None:
     for path in _tracked():
         if path.suffix in (".png", ".parquet"):

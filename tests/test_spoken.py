@@ -44,6 +44,13 @@ def test_an_unknown_regime_is_said_and_starvation_is_not_judged() -> None:
     assert "starve " not in said
 
 
+def test_looks_that_saw_nothing_do_not_say_that_the_machine_did_not_starve() -> None:
+    samples = _samples([0, 10**9], entropy_avail_bits=[256, 256], crng_ready=[None, None], random_readable=[None, None])
+    said = " ".join(spoken.watched(samples, _state("latched"), 1.0))
+    assert "cannot be told" in said
+    assert "did not starve" not in said
+
+
 def test_a_watch_without_a_look_says_so() -> None:
     assert spoken.watched(TABLES["entropy_samples"].empty(), _state("latched"), 1.0) == [
         "No look was made: the watch ended before its first."
@@ -61,6 +68,7 @@ def _allocation(
         "position": repeat,
         "allocate_ns": allocate_ns,
         "errno": errno,
+        "extents": 0 if method == "ftruncate" else 4,
         "discontinuities": discontinuities,
     }
 
@@ -68,9 +76,10 @@ def _allocation(
 def test_allocation_times_are_fastest_first_with_intervals_from_three_repeats_on() -> None:
     rows = [_allocation("write_4k", n, ms * 10**6, 2) for n, ms in enumerate([10, 20, 30])]
     rows += [_allocation("fallocate", n, us * 1000, 0) for n, us in enumerate([5, 7])]
-    rows += [_allocation("mmap_memset", 0, None, None, errno=28)]
+    rows += [_allocation("mmap_memset", 0, None, None, errno=28), _allocation("ftruncate", 0, 10**9, 0)]
     shown = spoken.allocation_times(RUN.frame("allocations", rows)).set_index("method")
-    assert list(shown.index) == ["fallocate", "write_4k", "mmap_memset"]
+    assert list(shown.index) == ["fallocate", "write_4k", "ftruncate", "mmap_memset"]
+    assert shown.loc["ftruncate", "pieces"] == "–"
     assert shown.loc["write_4k", "median"] == "20 ms"
     assert shown.loc["write_4k", "95 % interval"] == "10 ms – 30 ms"
     assert shown.loc["write_4k", "pieces"] == "3"

@@ -68,7 +68,9 @@ def test_the_installed_wheel_carries_notebooks_and_reference_data(installed: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_installed_wheel_writes_a_report_of_the_data_it_carries(installed: Path, tmp_path: Path) -> None:
-    _run([str(installed / "toolkit"), "report", "--out", "pages"], tmp_path)
+    said = _run([str(installed / "toolkit"), "report", "--out", "pages"], tmp_path)
+    assert "reference data" in said
+    assert "reference data" in (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
     pages = {path.name for path in (tmp_path / "pages").iterdir()}
     assert pages == {"index.html", *(name.replace(".ipynb", ".html") for name in OURS)}
     assert [path.name for path in tmp_path.iterdir()] == ["pages"]

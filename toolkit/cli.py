@@ -76,7 +76,9 @@ def _main(
         raise typer.Exit
 
 
-def _begin(store: Path, settings: dict[str, Any], seed: int | None = None) -> tuple[Store, Run]:
+def _begin(
+    store: Path, settings: dict[str, Any], seed: int | None = None, capabilities: pd.DataFrame | None = None
+) -> tuple[Store, Run]:
     """Open the store and begin a run in it: its row, and what this machine can and cannot measure."""
     from toolkit import runs
     from toolkit.doctor import doctor
@@ -85,7 +87,7 @@ def _begin(store: Path, settings: dict[str, Any], seed: int | None = None) -> tu
     opened = open_store(store)
     begun = runs.begin(_words(), settings, seed)
     opened.append("runs", begun.row())
-    opened.append("capabilities", begun.frame("capabilities", _rows(doctor())))
+    opened.append("capabilities", begun.frame("capabilities", _rows(doctor() if capabilities is None else capabilities)))
     return opened, begun
 
 
@@ -103,8 +105,13 @@ def _answer(frame: pd.DataFrame, json: bool, people: Callable[[], None]) -> None
 
 
 @_command
-def doctor(json: _Json = False) -> None:
-    """Say what this machine can measure, and how to get the rest.
+def doctor(
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DIR", help="Keep the answer in this store. [default: nowhere]")
+    ] = None,
+    json: _Json = False,
+) -> None:
+    """Say what this machine can measure, and how to get the rest; makes nothing, and keeps the answer only where told to.
 
     \b
     Example:  toolkit doctor
@@ -114,6 +121,8 @@ def doctor(json: _Json = False) -> None:
     from toolkit.terminal import say, show
 
     found = doctor()
+    if store is not None:
+        _begin(store, {}, capabilities=found)
 
     def people() -> None:
         show(found, {"available": lambda there: "yes" if there else "NO"})
@@ -317,6 +326,7 @@ def report(
     Example:  toolkit report --store store --out reports
     """
     from toolkit.report import report
+    from toolkit.share import default_store, is_reference_store
     from toolkit.terminal import bar, say, show_json
 
     with bar("writing pages") as progress:
@@ -324,7 +334,10 @@ def report(
     if json:
         show_json({"index": str(index)})
     else:
-        say(f"The report is {index}")
+        said = f"The report is {index}"
+        if store is None and is_reference_store(default_store()):
+            said += ", of the reference data that come with the toolkit: there is no store here. 'toolkit measure' makes one."
+        say(said)
 
 
 @_command

@@ -84,7 +84,7 @@ class Run:
         described = {
             "started_utc": self.started_utc,
             "command": self.command,
-            "settings_json": json.dumps(dict(self.settings), sort_keys=True, default=str),
+            "settings_json": _storable(json.dumps(dict(self.settings), sort_keys=True, default=str)),
             "seed": self.seed,
             "toolkit_version": __version__,
             "kernel": platform.release(),
@@ -117,7 +117,12 @@ def begin(command: str, settings: Mapping[str, Any] | None = None, seed: int | N
     now = datetime.now(UTC)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    return Run(run_id, socket.gethostname(), boot_id, now, command, dict(settings or {}), seed)
+    return Run(run_id, _storable(socket.gethostname()), boot_id, now, _storable(command), dict(settings or {}), seed)
+
+
+def _storable(text: str) -> str:
+    """Text that a file can hold: the names of files are bytes, and Python makes surrogates of those that are no UTF-8."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def cpu_model(root: Path = Path("/")) -> str | None:

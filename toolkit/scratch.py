@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit import mounts
-from toolkit.errors import UnavailableError
+from toolkit.errors import NotMeasuredWarning, UnavailableError
 from toolkit.filesystems import FILESYSTEMS, FileSystem, can_make, filesystem, find_program
 from toolkit.images import RESERVE_BYTES, check_space, fill_again, memory_available_bytes, write_image
 from toolkit.progress import Progress, silent
@@ -62,6 +62,11 @@ class LeftOut:
     def row(self) -> dict[str, str | bool | None]:
         """As a row of ``capabilities``."""
         return {"capability": self.capability, "available": False, "detail": self.detail, "remedy": self.remedy}
+
+    def warning(self) -> NotMeasuredWarning:
+        """As a warning, for whoever asked for it."""
+        said = f"{self.capability} was not measured: {self.detail.rstrip('.')}. {self.remedy or ''}"
+        return NotMeasuredWarning(said.rstrip())
 
 
 @dataclass

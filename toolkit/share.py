@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolkit.errors import UnavailableError
 
-__all__ = ["data", "default_store", "notebooks", "reference_store"]
+__all__ = ["data", "default_store", "is_reference_store", "notebooks", "reference_store"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -51,6 +51,14 @@ def data() -> Path:
 def reference_store() -> Path:
     """The store that comes with the toolkit: something to look at before anything was measured here."""
     return data() / "reference"
+
+
+def is_reference_store(path: Path) -> bool:
+    """Whether a path is the store that comes with the toolkit: what it holds was not measured on this machine."""
+    try:
+        return path.resolve() == reference_store().resolve()
+    except UnavailableError:
+        return False
 
 
 def default_store(environ: Mapping[str, str] = os.environ, here: Path | None = None) -> Path:

@@ -49,6 +49,9 @@ def watched(samples: pd.DataFrame, state: pd.DataFrame, interval_s: float) -> li
     if not isinstance(regime, str):
         return [*said, "Its kernel's files fit no regime that is known, so whether it starved cannot be told."]
     said.append(_REGIMES[regime])
+    tells = [*(["entropy_avail_bits"] if regime == "blocking" else ["crng_ready"]), "random_readable"]
+    if samples[tells].isna().all(axis=None):
+        return [*said, f"No look saw {' or '.join(tells)}, so whether it starved cannot be told."]
     episodes = starvation(samples, regime)
     if episodes.empty:
         return [*said, "It did not starve in this time."]
@@ -75,7 +78,8 @@ def allocation_times(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        filesystem, size, method, median, 95 % interval (a dash below three repeats), pieces (median of discontinuities, plus one),
+        filesystem, size, method, median, 95 % interval (a dash below three repeats), pieces (median of discontinuities,
+        plus one, of files that have extents),
         repeats, failed.
     """
     import pandas as pd
@@ -85,8 +89,10 @@ def allocation_times(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for key, group in rows.groupby(["filesystem", "size_bytes", "method"], sort=False):
         filesystem, size, method = cast("tuple[str, int, str]", key)
-        middle = median_interval((group["allocate_ns"].dropna() / 1e9).astype("float64"))
-        pieces = group["discontinuities"].astype("float64").median() + 1
+        done = group[group["errno"].isna()]
+        middle = median_interval((done["allocate_ns"].dropna() / 1e9).astype("float64"))
+        # A sparse file has no extent, and so no piece either.
+        pieces = done.loc[done["extents"] > 0, "discontinuities"].astype("float64").median() + 1
         row = {"filesystem": filesystem, "size": bytes_text(size), "method": method, "seconds": middle.median}
         row |= {"median": _or_dash(middle.median, duration_text), _INTERVAL: _interval(middle.low, middle.high, duration_text)}
         row |= {"pieces": _or_dash(pieces, "{:.0f}".format), "repeats": len(group), "failed": int(group["errno"].notna().sum())}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from toolkit import runs
-from toolkit.errors import UsageError
+from toolkit.errors import NotMeasuredWarning, UsageError
 from toolkit.experiments import survey
 from toolkit.experiments.allocation import Experiment
 from toolkit.store import open_store
@@ -23,7 +23,8 @@ def test_an_experiment_stores_each_row_once_and_what_a_folder_cannot_give(tmp_pa
     folder = tmp_path / "there"
     folder.mkdir()
     store, run = open_store(tmp_path / "store"), runs.begin("test", seed=4)
-    rows = _plan(folder).record(store, run)
+    with pytest.warns(NotMeasuredWarning, match="no caches were dropped"):
+        rows = _plan(folder).record(store, run)
     assert len(rows) == 4
     kept = store.read("allocations")
     assert kept["position"].tolist() == [0, 1, 2, 3]
@@ -50,7 +51,7 @@ def test_an_interrupted_experiment_keeps_what_was_measured_once_each(
     monkeypatch.setattr(survey, "_BATCH_S", batch_s)
     monkeypatch.setattr(Experiment, "rows", interrupted)
     store = open_store(tmp_path / "store")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), pytest.warns(NotMeasuredWarning):
         _plan(folder, repeats=5).record(store, runs.begin("test", seed=4))
     assert sorted(store.read("allocations")["position"]) == [0, 1, 2]
     assert list(folder.iterdir()) == []
@@ -69,7 +70,8 @@ def test_a_survey_measures_pool_sources_and_files_in_one_run(tmp_path: Path) -> 
     seen: list[float] = []
     store, run = open_store(tmp_path / "store"), runs.begin("test", seed=4)
     plan = survey.Survey(0.3, 0.02, _plan(tmp_path), interval_s=0.1)
-    counts = plan.record(store, run, lambda done, total, _words: seen.append(done / total))
+    with pytest.warns(NotMeasuredWarning, match="no caches were dropped"):
+        counts = plan.record(store, run, lambda done, total, _words: seen.append(done / total))
     for table, rows in zip(counts["table"], counts["rows"], strict=True):
         kept = store.read(table)
         assert len(kept) == rows > 0
@@ -77,3 +79,15 @@ def test_a_survey_measures_pool_sources_and_files_in_one_run(tmp_path: Path) -> 
     assert len(store.read("rng_state")) == 1
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def test_a_survey_without_room_for_files_goes_on_and_says_so(tmp_path: Path) -> None:
+    store, run = open_store(tmp_path / "store"), runs.begin("test", seed=4)
+    plan = survey.Survey(0.1, 0.01, survey.Allocations(None, ["write_4k"], [2**60], 1, tmp_path))
+    with pytest.warns(NotMeasuredWarning, match="allocation was not measured"):
+        counts = plan.record(store, run)
+    assert counts["table"].tolist() == ["entropy_samples", "source_reads"]
+    (left_out,) = store.read("capabilities").to_dict("records")
+    assert left_out["capability"] == "allocation"
+    assert not left_out["available"]
+    assert left_out["detail"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit import mounts
-from toolkit.errors import NotMeasuredWarning, UnavailableError
+from toolkit.errors import UnavailableError
 from toolkit.experiments.plan import Cell, plan, several
 from toolkit.filesystems import FILESYSTEMS, filesystem
 from toolkit.images import check_space
@@ -26,7 +26,7 @@ from toolkit.runs import Run, begin
 from toolkit.scratch import LeftOut, ScratchFilesystem, scratch_filesystems
 from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors import allocation
-from toolkit.sensors.extents import file_extents
+from toolkit.sensors.extents import CANNOT_SAY, file_extents
 from toolkit.units import bytes_text
 
 if TYPE_CHECKING:
@@ -215,8 +215,7 @@ def allocate_on(
     begun = run or begin("toolkit.allocate_on()", settings, chosen)
     with on_scratch(filesystems, methods, size_bytes, repeats, chosen, progress=progress) as experiment:
         for left_out in experiment.left_out:
-            what = f"{left_out.capability} was not measured: {left_out.detail}. {left_out.remedy or ''}".rstrip()
-            warnings.warn(NotMeasuredWarning(what), stacklevel=2)
+            warnings.warn(left_out.warning(), stacklevel=2)
         rows = list(experiment.rows())
     return begun.frame("allocations", rows)
 
@@ -329,7 +328,8 @@ def _measured(place: Place, cell: Cell) -> dict[str, Any]:
         name = f"{secrets.token_hex(8)}.allocation"
         try:
             measured = allocation.allocate(name, cell.method, cell.size_bytes, dir_fd=folder)._asdict()
-            measured.update(_fragments(name, folder))
+            if measured["errno"] is None:  # what a refused file holds says nothing about its method
+                measured.update(_fragments(name, folder))
         finally:
             gone = _removed(name, folder)
     finally:
@@ -339,7 +339,10 @@ def _measured(place: Place, cell: Cell) -> dict[str, Any]:
 
 
 def _fragments(name: str, folder: int) -> dict[str, int | None]:
-    """The file's extents and discontinuities, each null where the file system does not say or they cannot be compared."""
+    """The file's extents and discontinuities, each null where the file system does not say or they cannot be compared.
+
+    An error of the disk on the way is no such null: it is the measurement's ``errno``.
+    """
     nothing: dict[str, int | None] = {"extents": None, "discontinuities": None}
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -348,7 +351,10 @@ def _fragments(name: str, folder: int) -> dict[str, int | None]:
         return nothing
     try:
         found = file_extents(fd)
-    except UnavailableError:
+    except UnavailableError as error:
+        refused = error.__cause__
+        if isinstance(refused, OSError) and refused.errno not in CANNOT_SAY:
+            return {**nothing, "errno": refused.errno}
         return nothing
     finally:
         os.close(fd)

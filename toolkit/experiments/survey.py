@@ -6,13 +6,14 @@ What each experiment measures is said in its own module; here is only what is as
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import UsageError
+from toolkit.errors import ScratchError, UnavailableError, UsageError
 from toolkit.experiments.allocation import Experiment, in_directory, on_scratch
 from toolkit.experiments.plan import plan
 from toolkit.experiments.sources import read_sources
@@ -21,6 +22,7 @@ from toolkit.experiments.watch import watch
 from toolkit.filesystems import FILESYSTEMS, can_make, filesystem, may_mount
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
+from toolkit.scratch import LeftOut
 from toolkit.sensors.sources import BLOCKS_BYTES, SOURCES
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Allocations:
             known = {f"file system {name}" for name in FILESYSTEMS if not can_make(name).available}
             left_out = [each.row() for each in experiment.left_out if each.capability not in known]
             store.append("capabilities", run.frame("capabilities", left_out))
+            for each in experiment.left_out:
+                warnings.warn(each.warning(), stacklevel=2)
             due = time.monotonic() + _BATCH_S
             try:
                 for row in experiment.rows():
@@ -136,7 +140,7 @@ class Survey:
         return asdict(self)
 
     def record(self, store: Store, run: Run, progress: Progress = silent) -> pd.DataFrame:
-        """Measure all of it, storing rows as they come.
+        """Measure all of it, storing rows as they come; what cannot be measured is left out, stored as such and warned of.
 
         Returns
         -------
@@ -150,8 +154,22 @@ class Survey:
         whole = read + self.allocations.count() * _ALLOCATION_S
         store.append("rng_state", rng_state(run=run))
         samples = watch(self.watch_s, self.interval_s, store=store, run=run, progress=part(progress, 0, watched, whole))
-        reads = read_sources(None, None, self.budget_s, run=run, progress=part(progress, watched, read, whole))
-        store.append("source_reads", reads)
-        allocated = self.allocations.record(store, run, part(progress, read, whole, whole))
-        counts = {"entropy_samples": len(samples), "source_reads": len(reads), "allocations": len(allocated)}
+        counts = {"entropy_samples": len(samples)}
+        with _or_left_out("sources", store, run):
+            reads = read_sources(None, None, self.budget_s, run=run, progress=part(progress, watched, read, whole))
+            store.append("source_reads", reads)
+            counts["source_reads"] = len(reads)
+        with _or_left_out("allocation", store, run):
+            counts["allocations"] = len(self.allocations.record(store, run, part(progress, read, whole, whole)))
         return pd.DataFrame({"table": list(counts), "rows": list(counts.values())})
+
+
+@contextmanager
+def _or_left_out(what: str, store: Store, run: Run) -> Iterator[None]:
+    """Go on with the rest of a survey where this machine cannot do one part (too little space, say); the store tells why."""
+    try:
+        yield
+    except (ScratchError, UnavailableError) as error:
+        left_out = LeftOut(what, error.what, error.remedy or None)
+        store.append("capabilities", run.frame("capabilities", [left_out.row()]))
+        warnings.warn(left_out.warning(), stacklevel=3)

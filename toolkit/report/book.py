@@ -77,7 +77,6 @@ def report(
 
     Examples
     --------
-    >>> import toolkit
     >>> import tempfile, toolkit
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = toolkit.open_store(Path(folder, "store"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.markup import Fragment, paragraph, visible
 from toolkit.report.inert import alt_text
 from toolkit.report.provenance import Frame, machines
+from toolkit.share import is_reference_store
 from toolkit.tables import TABLES
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ __all__ = ["Card", "Findings", "Front", "Highlights", "Picture", "front", "highl
 
 #: Tables about the measuring itself; they are told of elsewhere on the page.
 _ABOUT = ("runs", "capabilities")
+#: Before everything else, where it is not this machine that the pages are about.
+_REFERENCE = (
+    "These are the reference data that come with the toolkit, not measurements of this machine: 'toolkit measure' makes those. "
+)
 _PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 _MARKS = re.compile(r"\[([^\]]*)\]\([^)]*\)|[*`]+")
 
@@ -151,7 +156,7 @@ def front(store: Store, runs: pd.DataFrame, cards: Sequence[Card], findings: Seq
     scope = "".join(f", {name} {visible(value)}" for name, value in where.items() if value is not None)
     return Front(
         heading=f"What was measured on {named}" if hosts else "Nothing was measured yet",
-        lead=_lead(runs),
+        lead=(_REFERENCE if is_reference_store(store.path) else "") + _lead(runs),
         scope=scope,
         findings=findings,
         cards=cards,

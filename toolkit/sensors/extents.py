@@ -16,6 +16,7 @@ from typing import Iterator, NamedTuple, Union
 from toolkit.errors import UnavailableError, UsageError
 
 __all__ = [
+    "CANNOT_SAY",
     "EXTENT_BYTES",
     "FREE",
     "INCOMPARABLE",
@@ -37,6 +38,9 @@ _FIEMAP = struct.Struct("=QQIIII")
 _EXTENT = struct.Struct("=QQQ16xI12x")
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_FLAG_SYNC = 0x1
+
+#: What the kernel answers where a file system does not list extents at all; any other error is one of this file or disk.
+CANNOT_SAY = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL)
 
 #: Bytes of one ``struct fiemap_extent``.
 EXTENT_BYTES = _EXTENT.size
@@ -314,7 +318,7 @@ def _ioctl(fd: int, request: int, page: bytearray, target: Target, what: str, wh
         fcntl.ioctl(fd, request, page, True)
     except OSError as error:
         name = target if isinstance(target, int) else os.fspath(target)
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL):
+        if error.errno in CANNOT_SAY:
             raise UnavailableError(
                 f"The file system of {name!r} cannot {what}; so it is with {who}",
                 "Ask for a file on ext4 or xfs.",

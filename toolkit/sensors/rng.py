@@ -179,7 +179,8 @@ def read_rng_state(root: Path = Path("/")) -> RngState:
         random_readable=sample.random_readable,
         crng_ready_s=said.crng_ready_s,
         urandom_warnings=said.urandom_warnings,
-        vm_fork_reseeds=said.vm_fork_reseeds,
+        # The kernel says so from 5.18 on (vmgenid): an older one that is silent tells nothing.
+        vm_fork_reseeds=None if name in ("blocking", "estimating") else said.vm_fork_reseeds,
         kernel_log=log.state,
         hwrng_available=_hwrng_available(root),
         hwrng_current=_hwrng_current(root),
