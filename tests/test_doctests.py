@@ -54,4 +54,4 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     shorter = example.replace("duration_s=10", "duration_s=0.5")
     done = subprocess.run([sys.executable, "-W", "error", "-c", shorter], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "write_4k" in done.stdout
+    assert "posix_fallocate" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,8 +67,8 @@ def run(name: str, store: Path, static: str) -> nbformat.NotebookNode:
     """Run a notebook as a report does, in a kernel of its own; in a thread, whose event loop goes with it."""
     notebook = next(each for each in find(share.notebooks()) if each.name == name)
     environment = {"TOOLKIT_STATIC": static, "TOOLKIT_STORE": "/nowhere"}
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(run_notebook, notebook, {"store": str(store)}, environment, Kernels()).result()
+    with tempfile.TemporaryDirectory() as private, ThreadPoolExecutor(max_workers=1) as pool:  # short: it holds sockets
+        return pool.submit(run_notebook, notebook, {"store": str(store)}, environment, Kernels(), Path(private, "k")).result()
 
 
 def outputs(node: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
