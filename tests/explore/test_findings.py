@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pandas as pd
+import pytest
 
 from tests.plots import made
 from toolkit.analysis.starvation import starvation
@@ -73,6 +74,35 @@ def test_starved_targets_are_told_how_often_and_how_long() -> None:
     )
 
 
+def test_a_boot_of_unknown_regime_is_not_said_to_be_unstarved() -> None:
+    samples = made.entropy_samples(count=5)
+    samples.loc[:, ["crng_ready", "random_readable"]] = False
+    states = made.unseen(made.rng_state(), "regime")
+    said = words(findings.starvation(states, samples, starvation(samples.head(0), "latched")))
+    assert "whether it starved cannot be told, because the regime of its kernel is not known" in said
+    assert "did not starve" not in said
+
+
+@pytest.mark.parametrize(
+    ("regime", "columns"),
+    [("latched", ["crng_ready", "random_readable"]), ("blocking", ["entropy_avail_bits", "random_readable"])],
+)
+def test_a_boot_of_which_no_sample_holds_evidence_is_not_said_to_be_unstarved(regime: str, columns: list[str]) -> None:
+    samples, states = made.unseen(made.entropy_samples(regime, count=5), *columns), made.rng_state(regime)
+    said = words(findings.starvation(states, samples, starvation(samples, states)))
+    assert "whether it starved cannot be told, because" in said
+    assert "never seen" in said
+    assert "did not starve" not in said
+
+
+def test_a_verdict_on_some_of_the_samples_says_on_how_many() -> None:
+    samples, states = made.entropy_samples(count=5), made.rng_state()
+    samples.loc[1:, ["crng_ready", "random_readable"]] = None
+    assert "did not starve as far as 1 of the samples tell" in words(
+        findings.starvation(states, samples, starvation(samples, states))
+    )
+
+
 def test_an_episode_cut_by_the_edge_may_have_been_longer() -> None:
     samples, states = made.entropy_samples("estimating"), made.rng_state("estimating")
     assert "at least" in words(findings.starvation(states, samples, starvation(samples, states)))
@@ -90,6 +120,26 @@ def test_what_was_not_measured_has_its_reason_and_its_remedy() -> None:
     said = words(findings.not_measured(made.capabilities()))
     assert "filesystem zfs: the kernel has no zfs. install zfs-dkms" in said
     assert "ext4" not in said
+
+
+def test_what_a_newer_run_could_measure_is_no_longer_missing() -> None:
+    old, new = made.capabilities(), made.capabilities().assign(run_id="run-2", available=True)
+    assert findings.not_measured(pd.concat([new, old], ignore_index=True)) == []
+    said = findings.not_measured(pd.concat([old.assign(run_id="run-2", detail="newer"), old], ignore_index=True))
+    assert len(said) == 2
+    assert "the kernel has no zfs" not in words(said)
+
+
+def test_each_file_system_is_told_by_its_own_largest_size() -> None:
+    small = made.allocations(filesystems=("xfs",), sizes=(4 * made.MIB,))
+    said = words(findings.fragmentation(pd.concat([made.allocations(filesystems=("ext4",)), small], ignore_index=True)))
+    assert "ext4: posix_fallocate reserves 256 MiB" in said
+    assert "xfs: posix_fallocate reserves 4 MiB" in said
+
+
+def test_refusals_are_told_where_nothing_was_timed() -> None:
+    said = words(findings.fragmentation(made.allocations(filesystems=("ext3",), methods=("fallocate",))))
+    assert "fallocate failed on ext3 with EOPNOTSUPP" in said
 
 
 def test_machine_text_is_inert_in_every_finding() -> None:

@@ -181,6 +181,34 @@ def test_what_failed_has_no_figures_in_the_table(session: Session) -> None:
     assert refused[["allocate_s_median", "extents", "discontinuities", "allocated_bytes"]].isna().all(axis=None)
 
 
+@pytest.mark.parametrize(
+    ("subject", "table"), [(explore.fragmentation, "allocations"), (explore.throughput, "source_reads")], ids=lambda each: str(each)
+)
+def test_no_finding_is_said_and_not_left_blank(subject: object, table: str, tmp_path: Path, displayed: list[object]) -> None:
+    store = open_store(tmp_path / "store")
+    if table == "allocations":
+        store.append(table, made.allocations(("tmpfs",), ("fallocate",)))
+    else:
+        reads = made.source_reads(reads=1)
+        store.append(table, reads.assign(read_bytes=0))
+    session = explore.open(tmp_path / "store")
+    for view in (subject.found(session), explore.overview.found(session)):
+        view.redraw()
+        assert re.search(r"No finding\. (On no file system|No read gave)", read(view))
+        assert "<ul></ul>" not in shown(view)
+
+
+def test_samples_without_evidence_are_not_judged_in_the_table() -> None:
+    samples, states = made.entropy_samples(count=5), made.rng_state()
+    samples = made.unseen(samples, "crng_ready", "random_readable")
+    from toolkit.analysis.starvation import starvation
+
+    table = explore.starvation.summary(samples, starvation(samples, states), states)
+    assert pd.isna(table["episodes"].iloc[0])
+    assert (table["boot"].iloc[0], table["boot_id"].iloc[0]) == (made.BOOT[:8], made.BOOT)
+    assert table.columns[-1] == "boot_id"
+
+
 def test_what_was_not_judged_is_not_called_unstarved() -> None:
     samples = made.entropy_samples(count=5)
     from toolkit.analysis.starvation import starvation

@@ -63,6 +63,20 @@ def test_links_between_notebooks_lead_somewhere(name: str) -> None:
                 assert (share.notebooks() / target).is_file(), target
 
 
+@pytest.mark.parametrize(
+    ("name", "claims", "withdrawn"),
+    [
+        ("01_fragmentation", ["*ext4 (folder)*", "a few entries in a table"], ["today's measurement avoids", "ever since"]),
+        ("02_starvation", ["draws on the hardware source"], ["draws on `/dev/hwrng`"]),
+        ("03_throughput", ["a few dozen bytes about once a minute", "2048 bytes per 1000 ms"], ["32 bytes", "far less"]),
+    ],
+)
+def test_a_notebook_claims_no_more_than_is_known(name: str, claims: list[str], withdrawn: list[str]) -> None:
+    text = " ".join(" ".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown").split())
+    assert [claim for claim in claims if claim not in text] == []
+    assert [claim for claim in withdrawn if claim in text] == []
+
+
 def run(name: str, store: Path, static: str) -> nbformat.NotebookNode:
     """Run a notebook as a report does, in a kernel of its own; in a thread, whose event loop goes with it."""
     notebook = next(each for each in find(share.notebooks()) if each.name == name)

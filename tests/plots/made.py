@@ -31,6 +31,8 @@ def allocations(
     methods: tuple[str, ...] = METHODS,
     sizes: tuple[int, ...] = (256 * MIB,),
     repeats: int = 5,
+    host: str = "host-a",
+    run: str = "run-1",
 ) -> pd.DataFrame:
     rng = np.random.default_rng(7)
     rows: list[dict[str, object]] = []
@@ -40,7 +42,7 @@ def allocations(
                 rows += [_allocation(rng, filesystem, method, size, repeat) for repeat in range(repeats)]
     frame = pd.DataFrame(rows)
     frame["position"] = rng.permutation(len(frame))
-    return TABLES["allocations"].frame({**common(len(frame)), **{name: frame[name] for name in frame}})
+    return TABLES["allocations"].frame({**common(len(frame), host=host, run=run), **{name: frame[name] for name in frame}})
 
 
 def _allocation(rng: np.random.Generator, filesystem: str, method: str, size: int, repeat: int) -> dict[str, object]:
@@ -146,6 +148,11 @@ def entropy_samples(
             "random_readable": readable,
         }
     )
+
+
+def unseen(samples: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The samples with nulls in some columns."""
+    return samples.assign(**{name: pd.Series([None] * len(samples), dtype=samples[name].dtype) for name in columns})
 
 
 def source_reads(reads: int = 9, hwrng_bytes_per_second: float = 1024.0) -> pd.DataFrame:

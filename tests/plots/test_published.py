@@ -23,7 +23,7 @@ def test_the_file_holds_what_was_published() -> None:
 
 def test_its_readme_tells_source_and_caveats() -> None:
     text = (share.data() / "published" / "README.md").read_text()
-    for word in ("012274", "suspect", "wrong", "partition", "unmount", "cache"):
+    for word in ("012274", "suspect", "wrong", "partition", "unmount", "cache", "in a folder"):
         assert word in text
 
 

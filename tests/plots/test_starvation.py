@@ -68,6 +68,30 @@ def test_a_boot_of_unknown_regime_is_not_judged() -> None:
     samples = made.entropy_samples()
     figure = plots.pool(samples, starvation(samples.head(0), "latched"), made.rng_state().head(0))
     assert "not judged" in drawn.texts(figure)
+    for said in (drawn.texts(figure), plots.alt(figure)):
+        assert "Whether the target starved cannot be told" in said.replace("\n", " ")
+        assert "never starved" not in said
+    assert "regime of its kernel is not known" in plots.alt(figure)
+
+
+@pytest.mark.parametrize("regime", ["latched", "estimating"])
+def test_a_boot_without_evidence_is_not_judged(regime: str) -> None:
+    samples = made.entropy_samples(regime, count=5)
+    samples = made.unseen(samples, "crng_ready", "random_readable")
+    figure = drawn_pool(samples, regime)
+    assert "not judged" in drawn.texts(figure)
+    for said in (drawn.texts(figure), plots.alt(figure)):
+        assert "Whether the target starved cannot be told" in said.replace("\n", " ")
+        assert "never starved" not in said
+    assert "starved episodes" not in plots.alt(figure)
+    assert "whether ready was not seen" in plots.alt(figure)
+
+
+def test_of_several_targets_those_not_judged_are_counted() -> None:
+    good, blind = (made.entropy_samples(count=5, guest=name, boot=name) for name in ("seen", "blind"))
+    blind = made.unseen(blind, "crng_ready", "random_readable")
+    figure = drawn_pool(pd.concat([good, blind], ignore_index=True), "latched")
+    assert "1 target never starved while watched; of 1 more it cannot be told" in plots.alt(figure)
 
 
 def test_more_targets_than_fit_are_counted() -> None:

@@ -11,20 +11,32 @@ from typing import Any
 
 import pandas as pd
 
+from toolkit.analysis.capabilities import newest
 from toolkit.analysis.stats import medians
 from toolkit.analysis.throughput import throughput as rates_of
-from toolkit.markup import Fragment, sentence
+from toolkit.markup import Fragment, bullets, paragraph, sentence
 from toolkit.plots.axes import count_text, round_text
 from toolkit.plots.fragmentation import error_name, ordered, succeeded
 from toolkit.plots.intervals import greatest
-from toolkit.plots.starvation import MEANS, key_of, target_names
+from toolkit.plots.starvation import MEANS, key_of, regime_of, target_names, telling, unjudged
 from toolkit.plots.style import FILESYSTEM_LOOKS, SOURCE_LOOKS
 from toolkit.units import bytes_text, duration_text, rate_text
 
-__all__ = ["fragmentation", "machines", "not_measured", "starvation", "throughput", "with_interval"]
+__all__ = ["fragmentation", "machines", "not_measured", "shown", "starvation", "throughput", "with_interval"]
 
 _WRITES = ("write_4k", "write_8k", "write_64k", "mmap_memset")
 _TARGET = ["host", "guest", "boot_id"]
+#: Why a table that is there gives no finding.
+_NONE = {
+    "allocations": "On no file system were both posix_fallocate and a way that writes timed; none refused, none told its pieces.",
+    "source_reads": "No read gave a byte in a time that could be measured, and none failed.",
+    "entropy_samples": "No state of a generator and no sample of the pool is there.",
+}
+
+
+def shown(said: list[Fragment], lacking: Fragment | None, table: str) -> Fragment:
+    """Findings as a list; where there is none, the table that is lacking, else that there is none and why."""
+    return bullets(said) if said else lacking or paragraph(sentence("No finding. {}", _NONE[table]))
 
 
 def with_interval(row: pd.Series, text: Callable[[float], str]) -> str:
@@ -62,13 +74,14 @@ def machines(runs: pd.DataFrame, host: str | None = None, run: str | None = None
 
 
 def not_measured(capabilities: pd.DataFrame) -> list[Fragment]:
-    """What could not be measured, why, and how to get it."""
-    missing = capabilities[~capabilities["available"].fillna(False).astype(bool)].drop_duplicates(["host", "capability", "detail"])
-    several = missing["host"].nunique() > 1
+    """What could not be measured, why, and how to get it: of each target as its newest run found it."""
+    last = newest(capabilities)
+    missing = last[~last["available"].fillna(False).astype(bool)]
+    several = len(last[["host", "guest"]].drop_duplicates()) > 1
     said = []
-    columns = ["host", "capability", "detail", "remedy"]
-    for host, capability, detail, remedy in missing.sort_values(columns[:2])[columns].itertuples(index=False):
-        where = sentence(" on {}", host) if several else sentence("")
+    columns = ["host", "guest", "capability", "detail", "remedy"]
+    for host, guest, capability, detail, remedy in missing.sort_values(columns[:3])[columns].itertuples(index=False):
+        where = sentence(" on {}", host if pd.isna(guest) else f"{guest} on {host}") if several else sentence("")
         why = sentence(": {}", detail) if pd.notna(detail) else sentence("")
         how = sentence(" <i>{}</i>", remedy) if pd.notna(remedy) else sentence("")
         said.append(sentence("<b>{}</b>{}{}.{}", capability, where, why, how))
@@ -76,12 +89,12 @@ def not_measured(capabilities: pd.DataFrame) -> list[Fragment]:
 
 
 def fragmentation(allocations: pd.DataFrame) -> list[Fragment]:
-    """How long allocating takes and into how many pieces, for the largest size measured."""
+    """How long allocating takes and into how many pieces, for the largest size measured on each file system.
+
+    Rows of one file system's name are pooled: :mod:`toolkit.explore.apart` names machines and folders apart.
+    """
     timed = succeeded(allocations).dropna(subset=["allocate_ns"])
-    if timed.empty:
-        return []
-    size = int(timed["size_bytes"].max())
-    timed = timed[timed["size_bytes"] == size].assign(seconds=lambda frame: frame["allocate_ns"].astype("float64") / 1e9)
+    timed = _largest(timed).assign(seconds=lambda frame: frame["allocate_ns"].astype("float64") / 1e9)
     table = medians(timed, "seconds", ["filesystem", "method"])
     said = []
     for name in ordered(timed["filesystem"], FILESYSTEM_LOOKS):
@@ -89,8 +102,15 @@ def fragmentation(allocations: pd.DataFrame) -> list[Fragment]:
         write = next((method for method in _WRITES if method in rows), None)
         emulated = _true(timed[(timed["filesystem"] == name) & (timed["method"] == "posix_fallocate")]["emulated"])
         if "posix_fallocate" in rows and write:
+            size = int(timed.loc[timed["filesystem"] == name, "size_bytes"].iloc[0])
             said.append(_asked_or_written(name, size, rows["posix_fallocate"], write, rows[write], emulated))
-    return [*said, *_refused(allocations), *_pieces(allocations, size)]
+    return [*said, *_refused(allocations), *_pieces(allocations)]
+
+
+def _largest(allocations: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each file system's largest size."""
+    found: pd.DataFrame = allocations[allocations["size_bytes"] == allocations.groupby("filesystem")["size_bytes"].transform("max")]
+    return found
 
 
 def _asked_or_written(name: str, size: int, asked: pd.Series, write: str, written: pd.Series, emulated: bool) -> Fragment:
@@ -128,15 +148,16 @@ def _refused(allocations: pd.DataFrame) -> list[Fragment]:
     return said
 
 
-def _pieces(allocations: pd.DataFrame, size: int) -> list[Fragment]:
-    known = succeeded(allocations[allocations["size_bytes"] == size]).dropna(subset=["extents", "discontinuities"])
+def _pieces(allocations: pd.DataFrame) -> list[Fragment]:
+    known = _largest(succeeded(allocations)).dropna(subset=["extents", "discontinuities"])
     if known.empty:
         return []
     most, worst = greatest(known, "extents"), greatest(known, "discontinuities")
     said = [
         sentence(
-            "The file with most extents has {} ({} on {}), and {} of their borders are true discontinuities.",
+            "The file with most extents has {} in {} ({} on {}), and {} of their borders are true discontinuities.",
             count_text(int(most["extents"])),
+            bytes_text(float(most["size_bytes"])),
             most["method"],
             most["filesystem"],
             count_text(int(most["discontinuities"])),
@@ -145,8 +166,9 @@ def _pieces(allocations: pd.DataFrame, size: int) -> list[Fragment]:
     if worst.name != most.name and worst["discontinuities"] != most["discontinuities"]:
         said.append(
             sentence(
-                "The file with most discontinuities has {} ({} on {}).",
+                "The file with most discontinuities has {} in {} ({} on {}).",
                 count_text(int(worst["discontinuities"])),
+                bytes_text(float(worst["size_bytes"])),
                 worst["method"],
                 worst["filesystem"],
             )
@@ -185,10 +207,27 @@ def starvation(rng_state: pd.DataFrame, samples: pd.DataFrame, episodes: pd.Data
     latest = rng_state.drop_duplicates(_TARGET, keep="last")
     names = target_names(pd.concat([latest[_TARGET], samples[_TARGET]]))
     said = [_state(names[key_of([row[name] for name in _TARGET])], row) for _, row in latest.iterrows()]
+    known = regime_of(samples, rng_state)
+    told, why = telling(samples, known), unjudged(samples, known)
     starved = {key_of(key): part for key, part in episodes.groupby(_TARGET, dropna=False)}
     for key, part in samples.groupby(_TARGET, dropna=False, sort=True):
-        said.append(_watched(names[key_of(key)], part, starved.get(key_of(key), episodes.head(0))))
+        of = key_of(key)
+        verdict = (
+            f"whether it starved cannot be told, because {why[of]}"
+            if of in why
+            else _verdict(starved.get(of, episodes.head(0)), told[of], len(part))
+        )
+        said.append(_watched(names[of], part, verdict))
     return said
+
+
+def _verdict(episodes: pd.DataFrame, told: int, samples: int) -> str:
+    part = "" if told == samples else f" as far as {told:,} of the samples tell"
+    if episodes.empty:
+        return f"it did not starve{part}"
+    total = duration_text(float((episodes["end_ns"] - episodes["start_ns"]).sum()) / 1e9)
+    cut = " at least, because an episode is cut by the edge of the data" if (episodes["censored"] != "none").any() else ""
+    return f"it starved in {len(episodes)} episodes, {total} in all{cut}{part}"
 
 
 def _state(name: str, row: pd.Series) -> Fragment:
@@ -219,7 +258,7 @@ def _state(name: str, row: pd.Series) -> Fragment:
     )
 
 
-def _watched(name: str, part: pd.DataFrame, episodes: pd.DataFrame) -> Fragment:
+def _watched(name: str, part: pd.DataFrame, verdict: str) -> Fragment:
     span = duration_text((int(part["t_ns"].max()) - int(part["t_ns"].min())) / 1e9)
     bits = part["entropy_avail_bits"]
     seen = (
@@ -229,15 +268,12 @@ def _watched(name: str, part: pd.DataFrame, episodes: pd.DataFrame) -> Fragment:
         if bits.nunique() == 1
         else f"lay between {bits.min()} and {bits.max()} bits"
     )
-    total = duration_text(float((episodes["end_ns"] - episodes["start_ns"]).sum()) / 1e9) if len(episodes) else ""
-    cut = " at least, because an episode is cut by the edge of the data" if (episodes["censored"] != "none").any() else ""
-    starved = f"starved in {len(episodes)} episodes, {total} in all{cut}" if len(episodes) else "did not starve"
     return sentence(
-        "<b>{}</b> was watched for {} in {} samples: it {}; <code>entropy_avail</code> {}.",
+        "<b>{}</b> was watched for {} in {} samples: {}; <code>entropy_avail</code> {}.",
         name,
         span,
         f"{len(part):,}",
-        starved,
+        verdict,
         seen,
     )
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from toolkit import share
 from toolkit.analysis.stats import medians
-from toolkit.explore import findings
+from toolkit.explore import apart, findings
 from toolkit.explore.session import Session
-from toolkit.explore.view import Block, View, choice, nothing_chosen
-from toolkit.markup import bullets, paragraph
+from toolkit.explore.view import Block, View, choice, nothing_chosen, static
+from toolkit.markup import paragraph
 from toolkit.plots.fragmentation import METHODS, allocation_time, extent_map, ordered, pieces, succeeded
 from toolkit.plots.published import beside_2009
 from toolkit.plots.style import FILESYSTEM_LOOKS
@@ -33,7 +33,7 @@ def methods(session: Session, quantity: str = "time") -> View:
     quantity : {'time', 'discontinuities', 'extents'}
         What is drawn first.
     """
-    allocations = session.table("allocations")
+    allocations = apart.allocations(session)
     missing = session.lacks("allocations")
     if missing is not None:
         return View({}, lambda: [missing])
@@ -87,14 +87,27 @@ def summary(allocations: pd.DataFrame) -> pd.DataFrame:
 
 def found(session: Session) -> View:
     """The findings on allocation, in sentences."""
-    missing = session.lacks("allocations")
-    return View({}, lambda: [missing or bullets(findings.fragmentation(session.table("allocations")))])
+    said = findings.fragmentation(apart.allocations(session))
+    return View({}, lambda: [findings.shown(said, session.lacks("allocations"), "allocations")])
 
 
 def beside(session: Session) -> View:
-    """The figures published in 2009 beside those of this store."""
+    """The figures published in 2009 beside those of one machine, on its scratch file systems or in a folder: one figure each."""
     published = pd.read_csv(share.data() / "published" / "allocation-2009.csv")
-    return View({}, lambda: [beside_2009(published, session.table("allocations")), published])
+    places = apart.places(session)
+
+    def draw(place: int) -> list[Block]:
+        where, rows = places[place]
+        return [beside_2009(published, rows, where), published]
+
+    if not places:
+        return View({}, lambda: [beside_2009(published, session.table("allocations")), published])
+    if len(places) == 1:
+        return View({}, lambda: draw(0))
+    if static():
+        return View({}, lambda: [*(draw(place)[0] for place in range(len(places))), published])
+    options = [(where, place) for place, (where, _) in enumerate(places)]
+    return View({"place": widgets.Dropdown(options=options, description="Today", style={"description_width": "initial"})}, draw)
 
 
 def layout(session: Session) -> View:

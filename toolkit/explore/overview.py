@@ -7,7 +7,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 import pandas as pd
 
-from toolkit.explore import findings
+from toolkit.explore import apart, findings
 from toolkit.explore.session import COMMANDS, MEASURE, Session
 from toolkit.explore.starvation import episodes
 from toolkit.explore.view import Block, View, static
@@ -58,11 +58,11 @@ def not_measured(session: Session) -> View:
 def key_figures(session: Session) -> View:
     """The key figure of each subject, one to choose; all of them on a page."""
     drawn: dict[str, Callable[[], style.AltFigure]] = {}
-    if len(allocations := session.table("allocations")):
+    if len(allocations := apart.allocations(session)):
         drawn["time to allocate a file"] = lambda: allocation_time(allocations)
     if len(samples := session.table("entropy_samples")):
         drawn["the entropy pool over time"] = lambda: pool(samples, episodes(session), session.table("rng_state"))
-    if len(reads := session.table("source_reads")):
+    if len(reads := apart.source_reads(session)):
         drawn["rates of the random sources"] = lambda: rates(reads)
     if not drawn:
         return View({}, lambda: [paragraph(sentence("There is nothing to draw in this store yet: run <code>{}</code>.", MEASURE))])
@@ -77,12 +77,12 @@ def found(session: Session) -> View:
 
     def draw() -> list[Block]:
         subjects = (
-            ("File allocation", findings.fragmentation(session.table("allocations")), "allocations"),
+            ("File allocation", findings.fragmentation(apart.allocations(session)), "allocations"),
             ("Starvation", _starvation(session), "entropy_samples"),
-            ("Throughput", findings.throughput(session.table("source_reads")), "source_reads"),
+            ("Throughput", findings.throughput(apart.source_reads(session)), "source_reads"),
         )
         return [
-            Fragment(sentence("<h3>{}</h3>", title) + (bullets(said) if said else session.lacks(name) or paragraph("No finding.")))
+            Fragment(sentence("<h3>{}</h3>", title) + findings.shown(said, session.lacks(name), name))
             for title, said, name in subjects
         ]
 

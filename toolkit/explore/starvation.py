@@ -12,7 +12,7 @@ from toolkit.analysis.starvation import starvation
 from toolkit.explore import findings
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen
-from toolkit.markup import bullets, paragraph
+from toolkit.markup import paragraph
 from toolkit.plots import starvation as plots
 from toolkit.units import duration_text
 
@@ -20,6 +20,8 @@ __all__ = ["episodes", "found", "pool", "readiness", "state"]
 
 _TARGET = ["host", "guest", "boot_id"]
 _SLIDER_STEPS = 200
+#: Of a boot's id so many letters stand in front, to know it by; the whole one is the last column.
+_BOOT_LETTERS = 8
 
 
 def episodes(session: Session) -> pd.DataFrame:
@@ -95,18 +97,22 @@ def summary(samples: pd.DataFrame, every: pd.DataFrame, states: pd.DataFrame) ->
     Returns
     -------
     DataFrame
-        host, guest, boot_id, regime, samples, watched_s, lowest_bits, highest_bits, ready_fraction, readable_fraction, episodes,
-        starved_s. The last two are null where the regime is not known: not judged is not unstarved.
+        host, guest, boot (the first letters of boot_id), regime, samples, watched_s, lowest_bits, highest_bits, ready_fraction,
+        readable_fraction, episodes, starved_s, boot_id. Episodes and starved_s are null where the regime is not known or no sample
+        holds evidence: not judged is not unstarved.
     """
     regimes = plots.regime_of(samples, states)
+    unjudged = plots.unjudged(samples, regimes)
     within = {plots.key_of(key): part for key, part in _within(every, samples).groupby(_TARGET, dropna=False)}
     rows = []
     for key, part in samples.groupby(_TARGET, dropna=False, sort=True):
         mine = within.get(plots.key_of(key), every.head(0))
-        judged = plots.key_of(key) in regimes
+        judged = plots.key_of(key) not in unjudged
         rows.append(
             {
-                **dict(zip(_TARGET, key, strict=True)),
+                "host": key[0],
+                "guest": key[1],
+                "boot": str(key[2])[:_BOOT_LETTERS],
                 "regime": regimes.get(plots.key_of(key)),
                 "samples": len(part),
                 "watched_s": (int(part["t_ns"].max()) - int(part["t_ns"].min())) / 1e9,
@@ -116,6 +122,7 @@ def summary(samples: pd.DataFrame, every: pd.DataFrame, states: pd.DataFrame) ->
                 "readable_fraction": part["random_readable"].astype("float64").mean(),
                 "episodes": len(mine) if judged else None,
                 "starved_s": float((mine["end_ns"] - mine["start_ns"]).sum()) / 1e9 if judged else None,
+                "boot_id": key[2],
             }
         )
     frame = pd.DataFrame(rows)
@@ -128,8 +135,10 @@ def readiness(session: Session) -> View:
     missing = session.lacks("rng_state")
     if missing is not None:
         return View({}, lambda: [missing])
-    columns = ["host", "guest", "boot_id", "regime", "crng_ready", "crng_ready_s", "urandom_warnings", "vm_fork_reseeds"]
-    return View({}, lambda: [plots.readiness(states), states[columns]])
+    columns = [
+        "host", "guest", "boot", "regime", "crng_ready", "crng_ready_s", "urandom_warnings", "vm_fork_reseeds", "boot_id",
+    ]  # fmt: skip
+    return View({}, lambda: [plots.readiness(states), states.assign(boot=states["boot_id"].str[:_BOOT_LETTERS])[columns]])
 
 
 def state(session: Session) -> View:
@@ -147,6 +156,5 @@ def state(session: Session) -> View:
 
 def found(session: Session) -> View:
     """The findings on starvation, in sentences."""
-    missing = session.lacks("rng_state")
-    sentences = findings.starvation(session.table("rng_state"), session.table("entropy_samples"), episodes(session))
-    return View({}, lambda: [bullets(sentences) if sentences else missing or paragraph("Nothing was found.")])
+    said = findings.starvation(session.table("rng_state"), session.table("entropy_samples"), episodes(session))
+    return View({}, lambda: [findings.shown(said, session.lacks("rng_state"), "entropy_samples")])

@@ -136,7 +136,7 @@ def _unit(numbers: pd.Series, units: Sequence[tuple[str, float]]) -> tuple[str, 
     return next(((unit, size) for unit, size in units if told >= size), units[-1] if told > 0 else units[0])
 
 
-def _words(name: str, known: Mapping[str, str] = {"errno": "error", "boot_id": "boot", "run_id": "run"}) -> str:
+def _words(name: str, known: Mapping[str, str] = {"errno": "error", "run_id": "run"}) -> str:
     return str(visible(known.get(name, name.strip("_").replace("_", " "))))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import ipywidgets as widgets
 import pandas as pd
 
 from toolkit.analysis.throughput import throughput
-from toolkit.explore import findings
+from toolkit.explore import apart, findings
 from toolkit.explore.session import Session
-from toolkit.explore.view import Block, View, choice, nothing_chosen
-from toolkit.markup import bullets, paragraph
+from toolkit.explore.view import Block, View, choice, nothing_chosen, static
+from toolkit.markup import paragraph
 from toolkit.plots import throughput as plots
 from toolkit.plots.fragmentation import ordered
 from toolkit.plots.style import SOURCE_LOOKS, AltFigure
@@ -30,7 +31,7 @@ def waits(session: Session) -> View:
 
 
 def _chosen(session: Session, figure: Callable[[pd.DataFrame], AltFigure]) -> View:
-    reads = session.table("source_reads")
+    reads = apart.source_reads(session)
     missing = session.lacks("source_reads")
     if missing is not None:
         return View({}, lambda: [missing])
@@ -76,13 +77,32 @@ def hwrng(session: Session) -> View:
     if missing is not None:
         return View({}, lambda: [missing])
     of_it = reads[reads["source"] == "/dev/hwrng"]
+    if of_it.empty:
+        return View({}, lambda: [plots.hwrng(of_it)])
+    every = list(apart.targets(of_it))
+
+    def draw(target: int) -> list[Block]:
+        name, rows = every[target]
+        return [plots.hwrng(rows, _limit(session, rows), name), summary(rows)]
+
+    if len(every) == 1:
+        return View({}, lambda: draw(0))
+    if static():
+        return View({}, lambda: [block for target in range(len(every)) for block in draw(target)])
+    options = [(name, target) for target, (name, _) in enumerate(every)]
+    return View({"target": widgets.Dropdown(options=options, description="Target", style={"description_width": "initial"})}, draw)
+
+
+def _limit(session: Session, reads: pd.DataFrame) -> float | None:
+    """The limit in bytes a second that was set for the target of these reads, if it is known and one."""
     state = session.table("rng_state").dropna(subset=["virtio_rng_max_bytes", "virtio_rng_period_ms"])
+    host, guest = reads["host"].iloc[0], reads["guest"].iloc[0]
+    state = state[(state["host"] == host) & (state["guest"].isna() if pd.isna(guest) else state["guest"] == guest)]
     limits = (state["virtio_rng_max_bytes"] / state["virtio_rng_period_ms"] * 1000).unique()
-    limit = float(limits[0]) if len(limits) == 1 else None
-    return View({}, lambda: [plots.hwrng(of_it, limit), summary(of_it)] if len(of_it) else [plots.hwrng(of_it)])
+    return float(limits[0]) if len(limits) == 1 else None
 
 
 def found(session: Session) -> View:
     """The findings on the sources, in sentences."""
-    missing = session.lacks("source_reads")
-    return View({}, lambda: [missing or bullets(findings.throughput(session.table("source_reads")))])
+    said = findings.throughput(apart.source_reads(session))
+    return View({}, lambda: [findings.shown(said, session.lacks("source_reads"), "source_reads")])

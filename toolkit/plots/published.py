@@ -23,7 +23,7 @@ _RESOLUTION_S = 1.0
 _METHODS = ("posix_fallocate", "mmap_memset", "write_4k", "write_8k")
 
 
-def beside_2009(published: pd.DataFrame, allocations: pd.DataFrame) -> style.AltFigure:
+def beside_2009(published: pd.DataFrame, allocations: pd.DataFrame, where: str = "") -> style.AltFigure:
     """Time and extents by method, 2009 beside today, a row of panels a file system.
 
     Parameters
@@ -31,7 +31,9 @@ def beside_2009(published: pd.DataFrame, allocations: pd.DataFrame) -> style.Alt
     published : DataFrame
         filesystem, method, size_bytes, approx_s, fragments, suspect: ``data/published/allocation-2009.csv``.
     allocations : DataFrame
-        Table ``allocations``; its largest size is shown.
+        Table ``allocations`` of one machine, on scratch file systems or in a folder; its largest size is shown.
+    where : str, optional
+        Where today's files lay, for legend and words.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def beside_2009(published: pd.DataFrame, allocations: pd.DataFrame) -> style.Alt
     """
     now = _today(allocations)
     size_text = bytes_text(float(now["size_bytes"].iloc[0])) if len(now) else ""
-    today = f"today, {size_text}" if size_text else "today: not measured"
+    today = f"today, {size_text}{f', {where}' if where else ''}" if size_text else "today: not measured"
     names = sorted(published["filesystem"].unique())
     seconds = medians(now.assign(seconds=now["allocate_ns"].astype("float64") / 1e9), "seconds", ["filesystem", "method"])
     counts = medians(now.assign(extents=now["extents"].astype("float64")), "extents", ["filesystem", "method"])
@@ -63,7 +65,9 @@ def beside_2009(published: pd.DataFrame, allocations: pd.DataFrame) -> style.Alt
             style.mark("2009, suspect", *_THEN, hollow=True),
             style.mark(today, *_NOW),
         ]
-        return style.finish(figure, _title(published, seconds), _words(published, seconds, counts, size_text), _NOTE, entries)
+        return style.finish(
+            figure, _title(published, seconds), _words(published, seconds, counts, size_text, where), _NOTE, entries
+        )
 
 
 _NOTE = (
@@ -120,12 +124,15 @@ def _title(published: pd.DataFrame, seconds: pd.DataFrame) -> str:
     return f"In 2009 and today asking the file system beats writing, today by a factor of {ticks.round_text(factor)}"
 
 
-def _words(published: pd.DataFrame, seconds: pd.DataFrame, counts: pd.DataFrame, size_text: str) -> str:
+def _words(published: pd.DataFrame, seconds: pd.DataFrame, counts: pd.DataFrame, size_text: str, where: str) -> str:
     parts = [
         f"On {name}, {'; '.join(_method_words(name, method, published, seconds, counts) for method in _METHODS)}."
         for name in sorted(published["filesystem"].unique())
     ]
-    sizes = f"A file of 1 GiB in 2009, of {size_text} today." if size_text else "A file of 1 GiB in 2009; nothing measured today."
+    lay = f" {where}" if where else ""
+    sizes = (
+        f"A file of 1 GiB in 2009, of {size_text} today{lay}." if size_text else "A file of 1 GiB in 2009; nothing measured today."
+    )
     return f"{sizes} {' '.join(parts)} The 4 KiB and 8 KiB figures of 2009 are suspect."
 
 

@@ -12,13 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from toolkit.analysis.evidence import Regimes, boots_of
 from toolkit.analysis.readiness import readiness as analysed
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.plots.intervals import dot, intervals, span_words
 from toolkit.units import duration_text
 
-__all__ = ["MEANS", "MOST_TARGETS", "Key", "key_of", "pool", "readiness", "regime_of", "target_names"]
+__all__ = ["MEANS", "MOST_TARGETS", "Key", "key_of", "pool", "readiness", "regime_of", "target_names", "telling", "unjudged"]
 
 #: More panels than this do not fit on a page; the controls choose which.
 MOST_TARGETS = 6
@@ -49,11 +50,12 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
         What :func:`toolkit.starvation` gives: host, guest, boot_id, start_ns, end_ns, …
     regimes : str or DataFrame
         As :func:`toolkit.starvation` takes them: a regime's name for all boots, or ``rng_state`` rows. A boot of which no regime is
-        known is shown without judgement.
+        known, or of which no sample holds evidence, is shown without judgement.
     """
     if samples.empty:
         return style.says("No sample of the pool in this selection.")
     known = regime_of(samples, regimes)
+    why = unjudged(samples, known)
     targets = list(samples.groupby(_TARGET, dropna=False, sort=True))
     shown = targets[:MOST_TARGETS]
     names = target_names(samples)
@@ -65,7 +67,7 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
             of_target = _of(episodes, key)
             regime = known.get(key_of(key))
             above, below = grid[2 * place][0], grid[2 * place + 1][0]
-            above.set_title(_panel_title(names[key_of(key)], regime))
+            above.set_title(_panel_title(names[key_of(key)], regime, key_of(key) in why))
             _panel(above, below, part.sort_values("t_ns"), of_target)
             if regime == "latched":
                 box = {"facecolor": "white", "edgecolor": style.GREY, "boxstyle": "round,pad=0.4"}
@@ -73,7 +75,7 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
                     0.5, 0.45, _CONSTANT, transform=above.transAxes, ha="center", va="center", fontsize=9, bbox=box, gid="constant"
                 )
         found = {known.get(key_of(key), "unknown") for key, _ in targets}
-        title = _title(found, episodes, targets)
+        title = _title(found, episodes, len(targets), len(why))
         note = "\n".join(MEANS[regime] for regime in MEANS if regime in found)
         if len(shown) < len(targets):
             note += f"\n{len(targets) - len(shown)} more targets are not drawn: choose them with the controls."
@@ -82,7 +84,7 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
             Patch(facecolor="white", edgecolor=_NO, hatch="/////", label="not"),
             Patch(facecolor=_STARVED, alpha=0.25, edgecolor=_STARVED, label="starved"),
         ]
-        return style.finish(figure, title, _words(title, shown, names, episodes, known), note, handles)
+        return style.finish(figure, title, _words(title, shown, names, episodes, known, why), note, handles)
 
 
 def regime_of(targets: pd.DataFrame, regimes: str | pd.DataFrame) -> dict[Key, str]:
@@ -91,6 +93,26 @@ def regime_of(targets: pd.DataFrame, regimes: str | pd.DataFrame) -> dict[Key, s
         return {key_of(row): regimes for row in targets[_TARGET].drop_duplicates().itertuples(index=False)}
     rows = regimes.dropna(subset=["regime"]).drop_duplicates(_TARGET, keep="last")
     return {key_of(row): str(regime) for row, regime in zip(rows[_TARGET].itertuples(index=False), rows["regime"], strict=True)}
+
+
+def telling(samples: pd.DataFrame, known: Mapping[Key, str]) -> dict[Key, int]:
+    """How many samples of each boot of a known regime hold evidence: saw what tells, on its kernel, whether it starves."""
+    regimes = Regimes(of_boot={(host, guest or None, boot): regime for (host, guest, boot), regime in known.items()})
+    return {key_of(key): int(held.t_ns.size) for key, held in boots_of(samples, regimes, 0, set())}
+
+
+def unjudged(samples: pd.DataFrame, known: Mapping[Key, str]) -> dict[Key, str]:
+    """The boots of which nothing tells whether they starved, and why: not judged is not unstarved."""
+    told = telling(samples, known)
+    keys = [key_of(row) for row in samples[_TARGET].drop_duplicates().itertuples(index=False)]
+    return {key: _why_not(known.get(key)) for key in keys if key not in told}
+
+
+def _why_not(regime: str | None) -> str:
+    if regime is None:
+        return "the regime of its kernel is not known"
+    seen = "entropy_avail and whether /dev/random was readable were" if regime == "blocking" else "ready and readable were"
+    return f"{seen} never seen"
 
 
 def target_names(targets: pd.DataFrame) -> dict[Key, str]:
@@ -117,8 +139,10 @@ def _of(episodes: pd.DataFrame, key: Sequence[Any]) -> pd.DataFrame:
     return found
 
 
-def _panel_title(name: str, regime: str | None) -> str:
-    return f"{name} · {regime} kernel" if regime in MEANS else f"{name} · regime unknown: not judged"
+def _panel_title(name: str, regime: str | None, is_unjudged: bool) -> str:
+    if regime is None:
+        return f"{name} · regime unknown: not judged"
+    return f"{name} · {regime} kernel{': not judged' if is_unjudged else ''}"
 
 
 def _panel(above: Axes, below: Axes, part: pd.DataFrame, episodes: pd.DataFrame) -> None:
@@ -174,7 +198,9 @@ def _strip(axes: Axes, at: np.ndarray, truth: pd.Series, place: int) -> None:
         axes.broken_barh(bars, (place - 0.32, 0.64), facecolors=face, edgecolors=edge, hatch=hatch, linewidth=0.6, gid=truth.name)
 
 
-def _title(found: set[str], episodes: pd.DataFrame, targets: Sequence[tuple[object, pd.DataFrame]]) -> str:
+def _title(found: set[str], episodes: pd.DataFrame, targets: int, not_judged: int) -> str:
+    if not_judged == targets:
+        return "Whether the target starved cannot be told" if targets == 1 else "Whether these targets starved cannot be told"
     total_s = float((episodes["end_ns"] - episodes["start_ns"]).sum()) / 1e9 if len(episodes) else 0.0
     verdict = (
         f"starved {len(episodes)} times, {duration_text(total_s)} in all"
@@ -183,11 +209,13 @@ def _title(found: set[str], episodes: pd.DataFrame, targets: Sequence[tuple[obje
         if len(episodes)
         else "never starved while watched"
     )
+    judged = targets - not_judged
+    rest = f"; of {not_judged} more it cannot be told" if not_judged else ""
     if found == {"latched"}:
-        who = "it" if len(targets) == 1 else f"{len(targets)} targets"
-        return f"On a latched kernel entropy_avail is a constant and tells nothing. Ready and readable tell: {who} {verdict}"
-    who = "The target" if len(targets) == 1 else f"{len(targets)} targets"
-    return f"{who} {verdict}"
+        who = "it" if targets == 1 else f"{judged} target{'s' if judged > 1 else ''}"
+        return f"On a latched kernel entropy_avail is a constant and tells nothing. Ready and readable tell: {who} {verdict}{rest}"
+    who = "The target" if targets == 1 else f"{judged} target{'s' if judged > 1 else ''}"
+    return f"{who} {verdict}{rest}"
 
 
 def _words(
@@ -196,6 +224,7 @@ def _words(
     names: Mapping[Key, str],
     episodes: pd.DataFrame,
     known: Mapping[Key, str],
+    why: Mapping[Key, str],
 ) -> str:
     parts = []
     for key, part in shown:
@@ -207,10 +236,16 @@ def _words(
             if bits.nunique() > 1
             else f"always {bits.max()} bits"
         )
-        ready = part["crng_ready"].fillna(False).mean()
+        looked = part["crng_ready"].dropna()
+        ready = f"ready in {100 * looked.mean():.4g} % of the samples that saw it" if len(looked) else "whether ready was not seen"
+        starved = (
+            f"whether it starved cannot be told, because {why[key_of(key)]}"
+            if key_of(key) in why
+            else f"starved episodes: {len(_of(episodes, key))}"
+        )
         parts.append(
             f"{names[key_of(key)]} ({known.get(key_of(key), 'regime unknown')}), {len(part)} samples in {duration_text(span_s)}: "
-            f"entropy_avail {held}; ready in {100 * ready:.4g} % of the samples; starved episodes: {len(_of(episodes, key))}."
+            f"entropy_avail {held}; {ready}; {starved}."
         )
     return f"{title}. {' '.join(parts)}"
 

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -39,7 +40,6 @@ __all__ = [
     "finish",
     "key",
     "label",
-    "look",
     "looks",
     "mark",
     "new_figure",
@@ -259,14 +259,21 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
-def look(name: str, known: dict[str, Look], place: int = 0) -> Look:
-    """Colour and marker of a name: its own where it has one, so that it looks the same everywhere, else the next of the palette."""
-    return known.get(name) or _CYCLE[place % len(_CYCLE)]
-
-
 def looks(names: Iterable[str], known: dict[str, Look] | None = None) -> dict[str, Look]:
-    """Colour and marker of each name."""
-    return {name: look(name, known or {}, place) for place, name in enumerate(names)}
+    """Colour and marker of each name, no two alike: its own where it has one, else the next that none of these names has.
+
+    Examples
+    --------
+    >>> found = looks(["ext4", "ext4 (folder)"], FILESYSTEM_LOOKS)
+    >>> found["ext4"] == FILESYSTEM_LOOKS["ext4"], found["ext4 (folder)"] == found["ext4"]
+    (True, False)
+    """
+    wanted, own = list(names), known or {}
+    taken = {own[name] for name in wanted if name in own}
+    count = len(_CYCLE)
+    every = [(_CYCLE[place][0], _CYCLE[(place + turn) % count][1]) for turn in range(count) for place in range(count)]
+    free = cycle([each for each in every if each not in taken] or every)
+    return {name: own[name] if name in own else next(free) for name in wanted}
 
 
 def key(entries: dict[str, Look]) -> list[Line2D]:

@@ -58,10 +58,9 @@ def rates(source_reads: pd.DataFrame) -> style.AltFigure:
         axes.set_ylabel("bytes a second")
         title = _rates_title(table)
         per = [f"{style.label(name)} {span_words(_sized(table[table['source'] == name]), 'block', rate_text)}" for name in names]
+        repeats = " ".join(words for unit, words in _REPEATS.items() if (table["unit"] == unit).any())
         words = f"{title}. Median rate by block size: {'; '.join(per)}. {_failures(source_reads)}"
-        return style.finish(
-            figure, title, words, f"{_REPEATS[str(table['unit'].iloc[0])]} {_failures(source_reads)}", style.key(seen)
-        )
+        return style.finish(figure, title, words, f"{repeats} {_failures(source_reads)}", style.key(seen))
 
 
 #: What a repeat is, by the unit that :func:`toolkit.throughput` names.
@@ -159,22 +158,25 @@ def waits(source_reads: pd.DataFrame) -> style.AltFigure:
         return style.finish(figure, title, words, note, style.key(seen))
 
 
-def hwrng(source_reads: pd.DataFrame, limit_bytes_per_second: float | None = None) -> style.AltFigure:
+def hwrng(source_reads: pd.DataFrame, limit_bytes_per_second: float | None = None, of: str = "") -> style.AltFigure:
     """Bytes that /dev/hwrng gave against the time spent reading it: a slope is its rate, a staircase a limit a period.
 
     Parameters
     ----------
     source_reads : DataFrame
-        Table ``source_reads``; reads of other sources are left out.
+        Table ``source_reads`` of one target; reads of other sources are left out.
     limit_bytes_per_second : float, optional
         The limit that the host set, drawn as a line where it is known.
+    of : str, optional
+        Whose reads these are, for the title, where several targets are shown.
     """
+    name = f"{_HWRNG} of {style.label(of, 40)}" if of else _HWRNG
     of_it = source_reads[source_reads["source"] == _HWRNG]
     good = _timed(of_it)
     if of_it.empty:
-        return style.says(f"{_HWRNG} was not read in this selection.")
+        return style.says(f"{name} was not read in this selection.")
     if good.empty:
-        return style.says(f"{_HWRNG} gave no byte. {_failures(of_it)}".strip())
+        return style.says(f"{name} gave no byte. {_failures(of_it)}".strip())
     blocks = sorted(int(block) for block in good["block_bytes"].unique())
     seen = style.looks([bytes_text(block) for block in blocks])
     total_bytes, total_s = float(good["read_bytes"].sum()), float(good["seconds"].sum())
@@ -198,7 +200,7 @@ def hwrng(source_reads: pd.DataFrame, limit_bytes_per_second: float | None = Non
         ticks.bytes_ticks(axes, "y", [0.0, most], room=6, linear=True)
         axes.set_xlabel("time spent reading")
         axes.set_ylabel("bytes given")
-        title = f"{_HWRNG} gives {rate_text(total_bytes / total_s)}"
+        title = f"{name} gives {rate_text(total_bytes / total_s)}"
         if limit_bytes_per_second:
             title += f" of the {rate_text(limit_bytes_per_second)} that its limit allows"
         words = f"{title}: {bytes_text(total_bytes)} in {duration_text(total_s)} of reading, {len(good)} reads. {_failures(of_it)}"

@@ -222,6 +222,7 @@ def _nothing_left_out(store: Store, where: dict[str, Any]) -> str:
 
 
 def _newest_capabilities(store: Store, where: dict[str, Any]) -> pd.DataFrame:
-    """Each capability of each target as its newest run found it; a run's id sorts by time."""
-    rows = store.read("capabilities", **where)
-    return rows.sort_values("run_id", kind="stable").drop_duplicates(["host", "guest", "capability"], keep="last").sort_index()
+    """Each capability of each target as its newest run found it."""
+    from toolkit.analysis.capabilities import newest
+
+    return newest(store.read("capabilities", **where))
