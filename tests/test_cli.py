@@ -148,6 +148,8 @@ def test_allocate_on_scratch_file_systems_leaves_nothing_on_the_machine(tmp_path
     ]
     rows = json.loads(_toolkit(*words, "--json", cwd=tmp_path).stdout)
     assert sorted(row["filesystem"] for row in rows) == ["ext4", "tmpfs"]
+    capabilities = toolkit.open_store(tmp_path / "store").read("capabilities").set_index("capability")
+    assert capabilities.loc["allocation on fresh caches", "available"]
     after = (Path("/proc/mounts").read_text(), subprocess.run(["losetup", "--list"], capture_output=True, check=True).stdout)
     assert after == before
 

@@ -39,6 +39,9 @@ _MIB = 1024 * 1024
 #: The size of a file where none is said.
 SIZE_BYTES = 256 * _MIB
 
+#: The capability that scratch file systems give and a folder cannot.
+FRESH_CACHES = "allocation on fresh caches"
+
 #: Repeats where none are said: the least for which a median's bootstrap interval begins to mean something.
 REPEATS = 7
 
@@ -285,7 +288,7 @@ def in_directory(
         largest = max(cell.size_bytes for cell in cells)
         check_space(folder, largest, f"files of {bytes_text(largest)}")
         left_out = LeftOut(
-            "allocation on fresh caches",
+            FRESH_CACHES,
             f"measured in a folder on {name}: it was not remounted between the files, and no caches were dropped",
             "Run as root without a folder: the toolkit then measures on scratch file systems of its own.",
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ScratchError, UnavailableError, UsageError
-from toolkit.experiments.allocation import Experiment, in_directory, on_scratch
+from toolkit.experiments.allocation import FRESH_CACHES, Experiment, in_directory, on_scratch
 from toolkit.experiments.plan import plan
 from toolkit.experiments.sources import read_sources
 from toolkit.experiments.state import rng_state
@@ -85,7 +85,10 @@ class Allocations:
         with self._experiment(run.seed or 0, progress) as experiment:
             # The doctor has said already, for this run, what cannot be made here.
             known = {f"file system {name}" for name in FILESYSTEMS if not can_make(name).available}
-            left_out = [each.row() for each in experiment.left_out if each.capability not in known]
+            left_out: list[dict[str, Any]] = [each.row() for each in experiment.left_out if each.capability not in known]
+            if self.directory is None:
+                detail = "each file system was remounted and the machine's caches dropped before each file"
+                left_out.append({"capability": FRESH_CACHES, "available": True, "detail": detail})
             store.append("capabilities", run.frame("capabilities", left_out))
             for each in experiment.left_out:
                 warnings.warn(each.warning(), stacklevel=2)

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from toolkit.experiments.allocation import FRESH_CACHES
 from toolkit.explore.session import Session
 
 __all__ = ["allocations", "in_folders", "places", "source_reads", "targets"]
 
 _FOLDER = " (folder)"
-#: The capability that a run in a folder records as missing (:func:`toolkit.experiments.allocation.in_directory`).
-_FRESH = "allocation on fresh caches"
 _TARGET = ["host", "guest"]
 
 
@@ -29,7 +28,7 @@ def in_folders(session: Session) -> pd.Series:
     :func:`toolkit.allocate` stored without their run's capabilities therefore count a folder on tmpfs as scratch.)
     """
     rows, said = session.table("allocations"), session.table("capabilities")
-    without_fresh_caches = said.loc[(said["capability"] == _FRESH) & ~said["available"].fillna(value=False), "run_id"]
+    without_fresh_caches = said.loc[(said["capability"] == FRESH_CACHES) & ~said["available"].fillna(value=False), "run_id"]
     found: pd.Series = rows["run_id"].isin(without_fresh_caches) | (rows["mkfs_options"].isna() & (rows["filesystem"] != "tmpfs"))
     return found
 
