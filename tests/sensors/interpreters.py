@@ -30,6 +30,8 @@ def interpreters() -> list[Path]:
     ]
     found = {sys.version_info[:2]: Path(sys.executable)}
     for folder, pattern in places:
+        if not os.access(folder, os.R_OK | os.X_OK):
+            continue
         for path in sorted(folder.glob(pattern)):
             version = _version(path)
             if version is not None and version >= (3, 8):
