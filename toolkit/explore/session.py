@@ -64,7 +64,7 @@ class Session:
     @property
     def is_reference(self) -> bool:
         """Whether the store is the one that comes with the toolkit."""
-        return _same(self.path, share.reference_store())
+        return share.is_reference_store(self.path)
 
     def table(self, name: str) -> pd.DataFrame:
         """Rows of a table that are meant, read once; warnings about damaged files are shown where they occur."""
@@ -152,10 +152,6 @@ def _check(session: Session, column: str, wanted: str | None) -> None:
     if there and wanted not in there:
         listed = ", ".join(there[-10:])
         raise UsageError(f"there is no {column.removesuffix('_id')} {wanted!r} in this store", f"There are: {listed}.")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _short(path: Path) -> str:

@@ -45,7 +45,6 @@ __all__ = [
     "new_figure",
     "png",
     "says",
-    "strip_panel",
 ]
 
 #: Width of every figure: full width of a page of 900 px, and text that is still read when a phone shows it at 380 px.
@@ -285,8 +284,3 @@ def mark(text: str, colour: str, marker: str, *, hollow: bool = False) -> Line2D
     """One entry of a legend."""
     face = "white" if hollow else colour
     return Line2D([], [], linestyle="none", marker=marker, color=colour, markerfacecolor=face, markersize=7, label=label(text, 44))
-
-
-def strip_panel(axes: Axes, text: str) -> None:
-    """Name a panel, above it at the left."""
-    axes.set_title(text, loc="left", parse_math=False)
