@@ -77,6 +77,9 @@ class Store:
     def append(self, table: str, frame: pd.DataFrame) -> list[Path]:
         """Append a frame to a table, one file for each of its hosts; a file is there whole or not at all.
 
+        The files are put in place one right after the other: where the process is killed or the machine loses power in between,
+        those of some hosts are there and those of others are not. An append of one host is there or is not.
+
         Parameters
         ----------
         table : str
