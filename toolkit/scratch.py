@@ -40,6 +40,9 @@ _MIB = 1024 * 1024
 _PATIENCE_S = 2.0
 _PAUSE_S = 0.01
 
+# No file system has this number: dev_t is unsigned.
+_UNMOUNTED = -1
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -86,7 +89,7 @@ class ScratchFilesystem:
     direct_io : bool
         Whether its loop device goes past the page cache of the backing.
     device : int
-        Its ``st_dev`` while it is mounted.
+        Its ``st_dev`` while it is mounted; -1 while it is not, because it is not yet, or because a remount failed half way.
     """
 
     made: FileSystem
@@ -94,7 +97,7 @@ class ScratchFilesystem:
     source: str
     options: tuple[str, ...]
     direct_io: bool = True
-    device: int = field(default=-1, repr=False)
+    device: int = field(default=_UNMOUNTED, repr=False)
 
     @property
     def name(self) -> str:
@@ -137,23 +140,35 @@ class ScratchFilesystem:
     def remount(self) -> None:
         """Unmount it, which writes everything out; drop the machine's caches; mount it again.
 
+        A file system whose disk answered no more is not given up: the next remount tries again, and says what the disk says then.
+
         Raises
         ------
         OSError
             ENODEV if somebody else unmounted it, EBUSY if somebody keeps using it, whatever else the kernel says.
         """
-        self.check()
+        if self.device != _UNMOUNTED:
+            self._unmount()
+            self.device = _UNMOUNTED
+        mounts.drop_caches()
+        self.mount()
+
+    def _unmount(self) -> None:
+        try:
+            self.check()
+        except OSError as error:
+            # One that shut itself down after an error of its disk says so even when it is only looked at. It is still mounted.
+            if error.errno == errno.ENODEV:
+                raise
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 mounts.unmount(self.point)
-                break
+                return
             except OSError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_S)
-        mounts.drop_caches()
-        self.mount()
 
 
 @dataclass
