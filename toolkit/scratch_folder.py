@@ -301,13 +301,15 @@ def _remove_if_owner(folder: Path, lock: int, owner: int) -> None:
 
 def _remove_all(folder: Path, mark: Path) -> None:
     """Unmount, detach, delete; a warning names what someone keeps in use, and what could not be removed."""
-    problems = _unmount_below(folder) + _detach_below(folder)
-    if not mounts.mounts_below(folder):
-        try:
+    problems = _unmount_below(folder)
+    try:
+        problems += _detach_below(folder)
+        if not mounts.mounts_below(folder):
             _delete(folder)
             mark.unlink(missing_ok=True)
-        except OSError as error:
-            problems.append(f"{folder} cannot be removed: {error.strerror}")
+    except OSError as error:
+        # Of its disk, perhaps, which cannot even be read any more.
+        problems.append(f"{folder} cannot be removed: {error.strerror}")
     if problems:
         # A warning, not an error: what was measured is still good, and must not be lost over it.
         what = f"Scratch files are left: {'; '.join(problems)}. End what uses them; the next start tries again."
