@@ -49,6 +49,8 @@ _LOOP_CLR_FD = 0x4C01
 _LOOP_GET_STATUS64 = 0x4C05
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_FLAGS_DIRECT_IO = 16
+# include/uapi/linux/fs.h: _IO(0x12, 93)
+_BLKROSET = 0x125D
 # struct loop_info64: lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit, lo_number, lo_encrypt_type, lo_encrypt_key_size,
 # lo_flags, lo_file_name[64], lo_crypt_name[64], lo_encrypt_key[32], lo_init[2].
 _LOOP_INFO = struct.Struct("=5Q4I64s64s32s2Q")
@@ -168,6 +170,8 @@ def attach(image: Path, handles: contextlib.ExitStack) -> LoopDevice:
                 if error.errno != errno.EBUSY:
                     raise
             else:
+                # A device that was once set read-only stays so, whoever attaches what to it.
+                fcntl.ioctl(handle, _BLKROSET, struct.pack("i", 0))
                 direct = _sysfs(path) / "loop/dio"
                 return LoopDevice(path, direct.read_text(encoding="ascii").strip() == "1")
 
