@@ -6,6 +6,7 @@ from the statistics of each row group; only row groups that may hold a wanted ro
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -23,9 +25,9 @@ import pyarrow.parquet as pq
 
 from toolkit import conform
 from toolkit.errors import DamagedFileWarning
-from toolkit.store.layout import host_folder, store_error
+from toolkit.store.layout import check_still_there, host_folder, store_error
 from toolkit.store.writing import METADATA_KEY
-from toolkit.tables import SCHEMA_VERSION, Table, table
+from toolkit.tables import SCHEMA_VERSION, TABLES, Table, table
 
 __all__ = ["HOST_ITSELF", "Part", "Where", "parts", "paths", "read_part", "rows_of"]
 
@@ -125,12 +127,13 @@ class Part:
         if not groups:
             return None
         needed = [name for name in self.table.columns if name in columns or name in where.columns]
-        with pq.ParquetFile(self.path, metadata=self.metadata, page_checksum_verification=True) as file:
+        with _source(self.path) as source, pq.ParquetFile(source, metadata=self.metadata, page_checksum_verification=True) as file:
             return where.of(file.read_row_groups(groups, columns=needed, use_threads=threads)).select(columns)
 
 
 def paths(root: Path, made: Table, hosts: Collection[str] | None = None) -> Iterator[Path]:
     """The files of a table in the order of their names, those of some hosts alone where given; what is foreign is warned of."""
+    check_still_there(root)
     wanted = None if hosts is None else {host_folder(host) for host in hosts}
     if not os.path.lexists(root / made.name):
         return
@@ -169,7 +172,7 @@ def rows_of(chosen: Iterable[Part], made: Table, columns: list[str], where: Wher
         try:
             rows = part.read(columns, where, threads=threads)
         except _BROKEN as error:
-            _warn(part.path, _why(error))
+            _warn(part.path, _why(part.path, error))
         else:
             if rows is not None:
                 read.append(rows)
@@ -197,7 +200,7 @@ def _entries(folder: Path, prefix: str, *, folders: bool) -> list[Path]:
         with os.scandir(folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
-        _warn(folder, _why(error))
+        _warn(folder, _why(folder, error))
         return []
     good = []
     for entry in entries:
@@ -218,18 +221,20 @@ def _look(path: Path, made: Table) -> Part | str:
     try:
         if path.stat().st_size == 0:
             return "it is empty (0 bytes)"
-        metadata = pq.read_metadata(path)
+        with _source(path) as source:
+            metadata = pq.read_metadata(source)
         schema = metadata.schema.to_arrow_schema()
+    except _BROKEN as error:
+        return _why(path, error)
+    try:
         described = json.loads((metadata.metadata or {})[METADATA_KEY])
         version, of, host, name = (described[key] for key in ("schema_version", "table", "host", "part"))
+        folder = host_folder(str.__str__(host))
+        str.__str__(name)
     except KeyError:
         return "it is Parquet, but not written by this toolkit"
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise store_error(f"{path} cannot be opened", path, error) from error
-        return _why(error)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        return _why(error)
+    except (ValueError, TypeError, RecursionError):
+        return "what it says of itself is damaged"
     if version != SCHEMA_VERSION:
         return f"its tables are of version {version!r}, and this toolkit knows version {SCHEMA_VERSION}"
     if of != made.name:
@@ -240,18 +245,36 @@ def _look(path: Path, made: Table) -> Part | str:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if kind != made.schema.field(field.name).type:
             return f"its column {field.name} is {kind} where table {made.name} has {made.schema.field(field.name).type}"
-    if path.parts[-3] != host_folder(host):
+    if path.parts[-3] != folder:
         return f"it is of host {host!r}, and lies in the folder of another"
     return Part(path, made, metadata, name)
 
 
-def _why(error: Exception) -> str:
+@contextlib.contextmanager
+def _source(path: Path) -> Iterator[Path | IO[bytes]]:
+    """A file as Arrow takes it: by its path, unless that is no UTF-8, which Arrow cannot open."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield file
+    else:
+        yield path
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why a file or folder was left out; an error that is not its own fault comes out as one of the store's."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise store_error(f"{path} cannot be opened", path, error) from error
     if isinstance(error, FileNotFoundError):
+        check_still_there(next(place.parent for place in (path, *path.parents) if place.name in TABLES))
         return "it was removed while the store was read"
     if isinstance(error, PermissionError):
         return "this user may not read it"
     if isinstance(error, OSError) and error.errno:
         return f"it cannot be read: {os.strerror(error.errno)}"
+    if isinstance(error, MemoryError):
+        return "reading it takes more memory than there is"
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"it is not a whole Parquet file ({first})"
 
