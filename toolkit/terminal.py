@@ -7,6 +7,7 @@ so that an escape sequence in the name of a host is seen and not obeyed.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from toolkit.progress import Progress, silent
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bar", "guarded", "say", "show", "show_json"]
+__all__ = ["bar", "guarded", "refused", "say", "show", "show_json"]
 
 #: Letters of one line that are shown; only hostile text is longer.
 _LONGEST = 4000
@@ -113,6 +114,7 @@ def bar(words: str) -> Iterator[Progress]:
 
 def guarded(command: Callable[[], Any]) -> int:
     """Run a command; give its exit status: 0 done, 1 failed or interrupted, 2 bad usage. No traceback for what a user can cause."""
+    _show_what_cannot_be_encoded()
     with _quiet_warnings(), _terminated_like_interrupted():
         try:
             command()
@@ -125,10 +127,39 @@ def guarded(command: Callable[[], Any]) -> int:
             _tell(sys.stderr, "interrupted: what was measured and stored until now is kept; nothing else is left behind")
             return 1
         except BrokenPipeError:
-            # Whoever read our output (`toolkit doctor | head`) has seen enough. Keep the interpreter from flushing into it again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read our output (`toolkit doctor | head`) has seen enough.
+            _close_output()
             return 1
+        except OSError as error:
+            return refused(error)
     return 0
+
+
+def refused(error: OSError) -> int:
+    """Say what the system refused where nobody expected it (a disk that died, an output without room); gives the exit status."""
+    if sys.flags.dev_mode:
+        raise error
+    _close_output()
+    said = error.strerror or str(error) or type(error).__name__
+    about = f": {error.filename}" if error.filename is not None else ""
+    remedy = "If nothing is wrong there, python -X dev -m toolkit shows where it was."
+    return _failed(ToolkitError(f"the system refused: {said}{about}", remedy), 1)
+
+
+def _close_output() -> None:
+    """Keep the interpreter from flushing into standard output again if it takes no more (a pipe's end, a full disk)."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Write letters that a stream's encoding lacks by their numbers, as standard error does from the start."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _failed(error: ToolkitError, status: int) -> int:
