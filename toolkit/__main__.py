@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    from toolkit.ownership import private_process
+
+    _open_standard_streams()
+    private_process()
     from toolkit.cli import run
 
-    sys.exit(run())
+    try:
+        sys.exit(run())
+    except OSError as error:
+        # Of --help, say, which is no command: there may be no room for it where it goes.
+        from toolkit.terminal import refused
+
+        sys.exit(refused(error))
+
+
+def _open_standard_streams() -> None:
+    """Open what our parent closed of the standard streams: the first file of ours would get its number, and then our words."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lasts as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -120,14 +120,15 @@ def test_an_older_report_is_replaced_and_what_else_is_there_stays(tmp_path: Path
     assert sorted(path.name for path in out.iterdir()) == ["01_first.html", "index.html", "notes.txt"]
 
 
-def test_pages_have_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+def test_pages_and_their_folders_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     notebook(tmp_path / "notebooks", "01_first", "1")
-    before = os.umask(0o027)
+    before = os.umask(0o000)
     try:
-        index = write(small_store(tmp_path / "store"), tmp_path / "reports", tmp_path / "notebooks")
+        index = write(small_store(tmp_path / "store"), tmp_path / "new" / "reports", tmp_path / "notebooks")
     finally:
         os.umask(before)
-    assert index.stat().st_mode & 0o777 == 0o640
+    assert {path.stat().st_mode & 0o777 for path in index.parent.iterdir()} == {0o600}
+    assert [path.stat().st_mode & 0o777 for path in (index.parent, index.parent.parent)] == [0o700, 0o700]
 
 
 def test_a_folder_that_cannot_be_one_is_an_error_with_a_remedy(tmp_path: Path) -> None:

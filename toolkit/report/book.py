@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from toolkit import share
 from toolkit.errors import ReportError, UsageError
 from toolkit.markup import visible
+from toolkit.ownership import as_owner_of, make_folders
 from toolkit.progress import Progress, silent
 from toolkit.report.front import Card, Findings, Highlights, front, highlights, question
 from toolkit.report.notebooks import Notebook, find
@@ -223,7 +224,11 @@ def _failure(errors: Sequence[ReportError], notebooks: int, index: Path) -> Repo
 def _prepare(out: Path, names: Sequence[str]) -> None:
     """Make the folder, and be sure that no file of somebody else would be replaced."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        with as_owner_of(out):
+            make_folders(out)
+            # A folder that refuses is told of now, and not after the notebooks have run.
+            with tempfile.NamedTemporaryFile(dir=out, prefix=f".{_INDEX}."):
+                pass
         for name in names:
             _check_ours(out / name)
     except OSError as error:
@@ -243,27 +248,23 @@ def _check_ours(path: Path) -> None:
 
 
 def _put(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it into it."""
+    """Write a file, for its owner's eyes alone, beside its place and rename it into it."""
     # The name of a host may hold bytes that are no text; whoever shows one makes it visible, and this is the last net.
     content = text.encode("utf-8", "backslashreplace")
     try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with as_owner_of(path.parent):
+            handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-                os.fchmod(file.fileno(), 0o666 & ~_umask())  # a page is for showing; mkstemp made it private
-            Path(beside).replace(path)
+            with as_owner_of(path.parent):
+                Path(beside).replace(path)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            with as_owner_of(path.parent):
+                Path(beside).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def _umask() -> int:
-    """The process's umask, from /proc: asking for it with ``umask`` would change it for the other threads."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return next((int(line.split()[1], 8) for line in status.splitlines() if line.startswith("Umask:")), 0o077)
 
 
 def _unwritable(path: Path, error: OSError) -> ReportError:

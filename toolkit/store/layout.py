@@ -18,15 +18,22 @@ from pathlib import Path
 from urllib.parse import quote
 
 from toolkit.errors import StoreError
+from toolkit.ownership import FILE_MODE, as_owner_of, make_folders
 
-__all__ = ["FOLDER_MODE", "MARKER", "date_folder", "host_folder", "make_store", "new_part", "store_error", "writing_folder"]
+__all__ = [
+    "MARKER",
+    "check_still_there",
+    "date_folder",
+    "host_folder",
+    "make_store",
+    "new_part",
+    "store_error",
+    "writing_folder",
+]
 
 #: The file at a store's root that says that it is one, and of which layout.
 MARKER = "virt-toolkit-store.json"
 LAYOUT_VERSION = 1
-#: What is measured on a machine is its owner's business alone.
-FOLDER_MODE = 0o700
-FILE_MODE = 0o600
 
 _LONGEST = 180  # of 255 bytes that a name may have on every Linux file system, what is left for "host=" and the SHA-256
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -73,16 +80,20 @@ def make_store(root: Path, *, create: bool) -> None:
     """
     try:
         if create and not root.exists():
-            root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            with as_owner_of(root):
+                make_folders(root)
         marker = root / MARKER
         if not marker.exists():
             _check_may_become(root, create=create)
-            _write_marker(marker)
+            with as_owner_of(root):
+                _write_marker(marker)
+        if not marker.is_file() and marker.exists():
+            raise ValueError("no file")  # reading a pipe would wait for ever
         said = json.loads(marker.read_text(encoding="utf-8"))
         version = said["layout_version"]
     except OSError as error:
         raise store_error(f"the store {root} cannot be opened", root, error) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{root / MARKER} is damaged, so {root} is not known to be a store", f"Write it anew: {_said()}"
         ) from error
@@ -91,6 +102,25 @@ def make_store(root: Path, *, create: bool) -> None:
             f"{root} is a store of layout {version!r}, and this toolkit knows layout {LAYOUT_VERSION}",
             "Open it with the version of the toolkit that wrote it, or a newer one.",
         )
+
+
+def check_still_there(root: Path) -> None:
+    """See that a store that was opened is still where it was: a disk may go away under it, and what is left is no empty store.
+
+    Raises
+    ------
+    StoreError
+        If it is not.
+    """
+    try:
+        (root / MARKER).stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreError(
+            f"the store {root} is not there any more: it has no {MARKER}",
+            "Look whether its disk is still mounted and its folder where it was, and open it again.",
+        ) from error
+    except OSError as error:
+        raise store_error(f"the store {root} cannot be reached any more", root, error) from error
 
 
 def _check_may_become(root: Path, *, create: bool) -> None:

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from toolkit._version import __version__
 from toolkit.conform import ID_COLUMNS
 from toolkit.errors import StoreError
-from toolkit.store.layout import FILE_MODE, FOLDER_MODE, date_folder, host_folder, new_part, store_error, writing_folder
+from toolkit.ownership import FILE_MODE, FOLDER_MODE, as_owner_of
+from toolkit.store.layout import check_still_there, date_folder, host_folder, new_part, store_error, writing_folder
 from toolkit.tables import SCHEMA_VERSION, Table
 
 __all__ = ["METADATA_KEY", "ROW_GROUP_ROWS", "append"]
@@ -46,46 +47,67 @@ def append(root: Path, table: Table, rows: pa.Table) -> list[Path]:
     StoreError
         If the system refuses; nothing of this append is in the store then.
     """
+    check_still_there(root)  # else, where its disk went away, rows would go into the folder that it was mounted on
     placed: list[Path] = []
     try:
-        sweep(root)
+        with as_owner_of(root):
+            sweep(root)
         with contextlib.ExitStack() as stack:
             written = [stack.enter_context(_written(root, table, host, part)) for host, part in _by_host(rows)]
-            try:
-                for beside, place in written:
-                    _make_folders(root, place.parent)
-                    beside.rename(place)
-                    placed.append(place)
-                for folder in {place.parent for place in placed}:
-                    _sync_folder(folder)
-            except BaseException:
-                for place in placed:
-                    place.unlink(missing_ok=True)
-                raise
+            with as_owner_of(root):
+                _place(root, written, placed)
     except OSError as error:
-        raise store_error(f"rows of {table.name} could not be written to the store {root}", root, error) from error
+        what = f"rows of {table.name} could not be written to the store {root}"
+        left = [str(place) for place in placed if os.path.lexists(place)]
+        if left:
+            what += f", nor taken back where they were in place already ({', '.join(left)})"
+        raise store_error(what, root, error) from error
     return placed
+
+
+def _place(root: Path, written: list[tuple[Path, Path]], placed: list[Path]) -> None:
+    """Put written files in place, all or none; ``placed`` is told of each."""
+    try:
+        for beside, place in written:
+            _make_folders(root, place.parent)
+            beside.rename(place)
+            placed.append(place)
+        for folder in {place.parent for place in placed}:
+            _sync_folder(folder)
+    except BaseException:
+        for place in placed:
+            with contextlib.suppress(OSError):  # what stays is named with the error itself
+                place.unlink()
+        raise
 
 
 def sweep(root: Path) -> None:
     """Remove what killed writers left; what a living one is writing stays."""
     try:
-        with os.scandir(writing_folder(root)) as entries:
-            left = [entry for entry in entries if entry.name.endswith(_SUFFIX)]
-    except FileNotFoundError:
-        return
-    for entry in left:
-        try:
-            held = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue  # renamed into place meanwhile, or another user's: neither is ours to remove
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            Path(entry.path).unlink(missing_ok=True)
-        except (BlockingIOError, PermissionError):
-            pass  # its writer lives, or it is another user's
-        finally:
-            os.close(held)
+        folder = os.open(writing_folder(root), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # a link, for one: what lies behind it is not ours
+    try:
+        with os.scandir(folder) as entries:
+            left = [entry.name for entry in entries if entry.name.endswith(_SUFFIX) and entry.is_file(follow_symlinks=False)]
+        for name in left:
+            _sweep(folder, name)
+    finally:
+        os.close(folder)
+
+
+def _sweep(folder: int, name: str) -> None:
+    try:
+        held = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return  # renamed into place meanwhile, or another user's: neither is ours to remove
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=folder)
+    except (BlockingIOError, PermissionError, FileNotFoundError):
+        pass  # its writer lives, it is another user's, or it was renamed into place meanwhile
+    finally:
+        os.close(held)
 
 
 def _by_host(rows: pa.Table) -> list[tuple[str, pa.Table]]:
@@ -127,10 +149,11 @@ def _written(root: Path, table: Table, host: str, rows: pa.Table) -> Iterator[tu
 def _beside(root: Path, part: str) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file in the writing folder, locked, and removed at the end unless it was renamed."""
     folder = writing_folder(root)
-    _make_folders(root, folder)
     while True:
         beside = folder / (part + _SUFFIX)
-        held = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with as_owner_of(root):
+            _make_folders(root, folder)
+            held = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(held, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not os.fstat(held).st_nlink:
@@ -138,7 +161,8 @@ def _beside(root: Path, part: str) -> Iterator[tuple[Path, IO[bytes]]]:
             try:
                 yield beside, file
             finally:
-                beside.unlink(missing_ok=True)
+                with as_owner_of(root):
+                    beside.unlink(missing_ok=True)
         return
 
 
