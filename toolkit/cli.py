@@ -42,6 +42,14 @@ _Shown = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="The store. [default: ./store, else the one that comes with the toolkit]"),
 ]
+_IfBusy = Annotated[
+    str,
+    typer.Option(
+        "--if-busy",
+        metavar="WHAT",
+        help="While another allocation experiment measures on this machine: wait, or go-on beside it, which is stored.",
+    ),
+]
 _HERE = Path("store")
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.
 _FILESYSTEMS = "ext2 ext3 ext4 ext4-noextents xfs btrfs tmpfs"
@@ -216,6 +224,7 @@ def allocate(
         Path | None,
         typer.Option("--directory", metavar="DIR", help="An existing folder instead of scratch file systems; needs no root."),
     ] = None,
+    if_busy: _IfBusy = "wait",
     store: _Store = _HERE,
     json: _Json = False,
 ) -> None:
@@ -230,7 +239,7 @@ def allocate(
     from toolkit.terminal import bar, say, show
 
     sizes = [parse_bytes(text) for text in size or ["256MiB"]]
-    plan = Allocations(filesystem, method, sizes, repeat, directory)
+    plan = Allocations(filesystem, method, sizes, repeat, directory, if_busy)
     opened, begun = _begin(store, plan.settings, _fresh(seed))
     with bar("allocating") as progress:
         rows = plan.record(opened, begun, progress)
@@ -289,6 +298,7 @@ def measure(
             help="Allocate in this folder. [default: scratch file systems as root, else beside the store]",
         ),
     ] = None,
+    if_busy: _IfBusy = "wait",
     store: _Store = _HERE,
     json: _Json = False,
 ) -> None:
@@ -301,7 +311,8 @@ def measure(
     from toolkit.terminal import bar, say
 
     beside = store.absolute().parent
-    plan = Survey.of(parse_duration_s(duration), parse_duration_s(budget), parse_bytes(size), repeat, directory, beside)
+    watch_s, budget_s, size_bytes = parse_duration_s(duration), parse_duration_s(budget), parse_bytes(size)
+    plan = Survey.of(watch_s, budget_s, size_bytes, repeat, directory, beside, if_busy)
     opened, begun = _begin(store, plan.settings, _fresh(seed))
     with bar("measuring") as progress:
         counts = plan.record(opened, begun, progress)

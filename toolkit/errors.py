@@ -7,6 +7,7 @@ exits with 1 (2 for :class:`UsageError`). This file also travels into guests: st
 from __future__ import annotations
 
 __all__ = [
+    "BusyWarning",
     "DamagedFileWarning",
     "NotMeasuredWarning",
     "ReportError",
@@ -78,3 +79,7 @@ class DamagedFileWarning(ToolkitWarning):
 
 class NotMeasuredWarning(ToolkitWarning):
     """Something asked for was not measured; the warning says what, why and what to do."""
+
+
+class BusyWarning(ToolkitWarning):
+    """Another allocation experiment measures on this machine; the warning says whose, and whether this one waits or goes on."""

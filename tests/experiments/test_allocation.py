@@ -312,7 +312,8 @@ def test_an_ordinary_user_is_told_and_measures_in_a_folder(root: Path) -> None:
 
 def test_an_ordinary_user_gets_the_reason_as_an_error(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     refusal = Support(False, "an ordinary user may not mount", "Run as root.")
-    monkeypatch.setattr(scratch, "can_make", lambda name: refusal)
+    for module in ("toolkit.scratch", "toolkit.experiments.allocation"):
+        monkeypatch.setattr(f"{module}.can_make", lambda name: refusal)
     with pytest.raises(UnavailableError) as refused:
         allocate_on()
     assert refused.value.what == "No scratch file system can be made here: an ordinary user may not mount"

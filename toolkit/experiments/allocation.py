@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit import mounts
 from toolkit.errors import UnavailableError
+from toolkit.experiments.company import disturbed
 from toolkit.experiments.plan import Cell, plan, several
-from toolkit.filesystems import FILESYSTEMS, filesystem
+from toolkit.filesystems import FILESYSTEMS, can_make, filesystem
 from toolkit.images import check_space
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run, begin
@@ -27,6 +28,7 @@ from toolkit.scratch import LeftOut, ScratchFilesystem, scratch_filesystems
 from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors import allocation
 from toolkit.sensors.extents import CANNOT_SAY, file_extents
+from toolkit.turns import Turn, check_if_busy, turn
 from toolkit.units import bytes_text
 
 if TYPE_CHECKING:
@@ -73,12 +75,20 @@ class Experiment:
         By file system.
     left_out : list of LeftOut
         What was asked for and cannot be measured.
+    turn : Turn
+        The mark that it holds while it measures.
     """
 
     cells: list[Cell]
     places: dict[str, Place]
     left_out: list[LeftOut]
+    turn: Turn = field(repr=False)
     progress: Progress = field(default=silent, repr=False)
+
+    def disturbed_since(self) -> list[LeftOut]:
+        """What is to be said of other experiments that came beside this one later than ``left_out`` was known."""
+        known = {each.capability for each in self.left_out}
+        return [each for each in disturbed(self.turn) if each.capability not in known]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Measure, one after the other.
@@ -108,6 +118,7 @@ def allocate(
     repeats: int = REPEATS,
     seed: int | None = None,
     *,
+    if_busy: str = "wait",
     run: Run | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -128,6 +139,9 @@ def allocate(
         How often each is measured.
     seed : int, optional
         Seed of the random order; by default the run's, or a fresh one.
+    if_busy : str
+        What to do while another allocation experiment measures on this machine: ``wait`` until it ends, or ``go-on`` beside it,
+        to the harm of both experiments' figures.
     run : Run, optional
         The run it belongs to; by default one is begun.
     progress : Progress
@@ -139,10 +153,17 @@ def allocate(
         Table ``allocations``, a row a file, in the order in which they were made (``position``). ``filesystem`` is what the
         kernel calls the file system that the folder lies on; ``mkfs_options`` is null.
 
+    Warns
+    -----
+    BusyWarning
+        If another experiment is measuring on this machine, before it waits or goes on.
+    NotMeasuredWarning
+        If another experiment measured at the same time.
+
     Raises
     ------
     UsageError
-        If a method, size or number of repeats cannot be meant, or there is no such folder.
+        If a method, size, number of repeats or ``if_busy`` cannot be meant, or there is no such folder.
     UnavailableError
         If nothing can be made in the folder.
     ScratchError
@@ -158,9 +179,11 @@ def allocate(
     """
     chosen = _seed(seed, run)
     settings = {"directory": os.fspath(directory), "methods": methods, "size_bytes": size_bytes, "repeats": repeats, "seed": chosen}
-    begun = run or begin("toolkit.allocate()", settings, chosen)
-    with in_directory(directory, methods, size_bytes, repeats, chosen, progress=progress) as experiment:
+    begun = run or begin("toolkit.allocate()", settings | {"if_busy": if_busy}, chosen)
+    with in_directory(directory, methods, size_bytes, repeats, chosen, if_busy=if_busy, progress=progress) as experiment:
         rows = list(experiment.rows())
+        for left_out in disturbed(experiment.turn):
+            warnings.warn(left_out.warning(), stacklevel=2)
     return begun.frame("allocations", rows)
 
 
@@ -171,6 +194,7 @@ def allocate_on(
     repeats: int = REPEATS,
     seed: int | None = None,
     *,
+    if_busy: str = "wait",
     run: Run | None = None,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -183,7 +207,7 @@ def allocate_on(
     ----------
     filesystems : sequence of str, optional
         From :data:`toolkit.filesystems.FILESYSTEMS`; by default all.
-    methods, size_bytes, repeats, seed, run, progress
+    methods, size_bytes, repeats, seed, if_busy, run, progress
         As for :func:`allocate`.
 
     Returns
@@ -193,13 +217,15 @@ def allocate_on(
 
     Warns
     -----
+    BusyWarning
+        If another experiment is measuring on this machine, before it waits or goes on.
     NotMeasuredWarning
-        For each file system that cannot be made here: why, and the remedy.
+        For each file system that cannot be made here: why, and the remedy. If another experiment measured at the same time.
 
     Raises
     ------
     UsageError
-        If a file system, method, size or number of repeats cannot be meant.
+        If a file system, method, size, number of repeats or ``if_busy`` cannot be meant.
     UnavailableError
         If none of the file systems can be made, as an ordinary user cannot.
     ScratchError
@@ -215,11 +241,13 @@ def allocate_on(
     """
     chosen = _seed(seed, run)
     settings = {"filesystems": filesystems, "methods": methods, "size_bytes": size_bytes, "repeats": repeats, "seed": chosen}
-    begun = run or begin("toolkit.allocate_on()", settings, chosen)
-    with on_scratch(filesystems, methods, size_bytes, repeats, chosen, progress=progress) as experiment:
+    begun = run or begin("toolkit.allocate_on()", settings | {"if_busy": if_busy}, chosen)
+    with on_scratch(filesystems, methods, size_bytes, repeats, chosen, if_busy=if_busy, progress=progress) as experiment:
         for left_out in experiment.left_out:
             warnings.warn(left_out.warning(), stacklevel=2)
         rows = list(experiment.rows())
+        for left_out in experiment.disturbed_since():
+            warnings.warn(left_out.warning(), stacklevel=2)
     return begun.frame("allocations", rows)
 
 
@@ -231,14 +259,17 @@ def on_scratch(
     repeats: int,
     seed: int,
     *,
+    if_busy: str = "wait",
     root: Path | None = None,
     progress: Progress = silent,
 ) -> Iterator[Experiment]:
     """Make the file systems that :func:`allocate_on` measures on, for the time of a ``with`` block; measure with ``rows()`` in it.
 
+    Making them disturbs others as measuring does, so both are done in this experiment's turn.
+
     Parameters
     ----------
-    filesystems, methods, size_bytes, repeats, seed, progress
+    filesystems, methods, size_bytes, repeats, seed, if_busy, progress
         As for :func:`allocate_on`; the seed must be said.
     root : Path, optional
         The folder for the images; by default ``$TOOLKIT_SCRATCH``, else /var/tmp.
@@ -250,10 +281,15 @@ def on_scratch(
     names = [filesystem(name).name for name in several(FILESYSTEMS if filesystems is None else filesystems, "file systems")]
     # Refused before anything is made.
     cells = plan(names, methods, size_bytes, repeats, seed)
-    with scratch_filesystems(names, _image_bytes(max(cell.size_bytes for cell in cells)), root=root, progress=progress) as scratch:
+    check_if_busy(if_busy)
+    size = _image_bytes(max(cell.size_bytes for cell in cells))
+    # Where nothing can be made there is nothing to wait for: it is refused at once.
+    able = any(can_make(name).available for name in names)
+    held = turn(if_busy, progress) if able else contextlib.nullcontext(Turn(None))
+    with held as mine, scratch_filesystems(names, size, root=root, progress=progress) as scratch:
         places = {name: _scratch_place(made) for name, made in scratch.filesystems.items()}
-        able = [cell for cell in cells if cell.filesystem in places]
-        yield Experiment(able, places, scratch.left_out, progress)
+        possible = [cell for cell in cells if cell.filesystem in places]
+        yield Experiment(possible, places, [*scratch.left_out, *disturbed(mine)], mine, progress)
 
 
 @contextlib.contextmanager
@@ -264,13 +300,14 @@ def in_directory(
     repeats: int,
     seed: int,
     *,
+    if_busy: str = "wait",
     progress: Progress = silent,
 ) -> Iterator[Experiment]:
     """Prepare what :func:`allocate` measures, for the time of a ``with`` block; measure with ``rows()`` in it.
 
     Parameters
     ----------
-    directory, methods, size_bytes, repeats, seed, progress
+    directory, methods, size_bytes, repeats, seed, if_busy, progress
         As for :func:`allocate`; the seed must be said.
 
     Yields
@@ -279,6 +316,7 @@ def in_directory(
         ``left_out`` says what a folder cannot give that a scratch file system can.
     """
     plan(["a folder"], methods, size_bytes, repeats, seed)
+    check_if_busy(if_busy)
     with ScratchFolder(Path(directory)) as folder:
         mounted = mounts.mount_of(folder)
         name = mounted.kernel_type if mounted else "unknown"
@@ -292,7 +330,9 @@ def in_directory(
             f"measured in a folder on {name}: it was not remounted between the files, and no caches were dropped",
             "Run as root without a folder: the toolkit then measures on scratch file systems of its own.",
         )
-        yield Experiment(cells, {name: place}, [left_out], progress)
+        # Until here nothing disturbs anybody, and whoever is refused has not waited for it.
+        with turn(if_busy, progress) as mine:
+            yield Experiment(cells, {name: place}, [left_out, *disturbed(mine)], mine, progress)
 
 
 def _seed(seed: int | None, run: Run | None) -> int:

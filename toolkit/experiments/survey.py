@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ScratchError, UnavailableError, UsageError
 from toolkit.experiments.allocation import FRESH_CACHES, Experiment, in_directory, on_scratch
+from toolkit.experiments.company import UNDISTURBED, alone
 from toolkit.experiments.plan import plan
 from toolkit.experiments.sources import read_sources
 from toolkit.experiments.state import rng_state
@@ -24,6 +25,7 @@ from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.scratch import LeftOut
 from toolkit.sensors.sources import BLOCKS_BYTES, SOURCES
+from toolkit.turns import check_if_busy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +48,7 @@ class Allocations:
     Raises
     ------
     UsageError
-        When it is made, if a file system, a method, a size or the number of repeats cannot be meant.
+        When it is made, if a file system, a method, a size, the number of repeats or what to do if busy cannot be meant.
     """
 
     filesystems: Sequence[str] | None
@@ -54,12 +56,14 @@ class Allocations:
     size_bytes: Sequence[int]
     repeats: int
     directory: Path | None = None
+    if_busy: str = "wait"
 
     def __post_init__(self) -> None:
         if self.directory is not None and self.filesystems:
             raise UsageError(
                 "a folder and file systems cannot both be asked for", "A folder is measured on the file system that it lies on."
             )
+        check_if_busy(self.if_busy)
         self.count()
 
     @property
@@ -102,13 +106,23 @@ class Allocations:
                         due = time.monotonic() + _BATCH_S
             finally:
                 store.append("allocations", run.frame("allocations", rows[stored:]))
+                late = experiment.disturbed_since()
+                said = UNDISTURBED in {each.capability for each in experiment.left_out}
+                company = [each.row() for each in late] or ([] if said else [alone()])
+                store.append("capabilities", run.frame("capabilities", company))
+            for each in late:
+                warnings.warn(each.warning(), stacklevel=2)
         return run.frame("allocations", rows)
 
     def _experiment(self, seed: int, progress: Progress) -> AbstractContextManager[Experiment]:
         methods = self.methods or None
         if self.directory is not None:
-            return in_directory(self.directory, methods, self.size_bytes, self.repeats, seed, progress=progress)
-        return on_scratch(self.filesystems or None, methods, self.size_bytes, self.repeats, seed, progress=progress)
+            return in_directory(
+                self.directory, methods, self.size_bytes, self.repeats, seed, if_busy=self.if_busy, progress=progress
+            )
+        return on_scratch(
+            self.filesystems or None, methods, self.size_bytes, self.repeats, seed, if_busy=self.if_busy, progress=progress
+        )
 
 
 @dataclass(frozen=True)
@@ -131,11 +145,20 @@ class Survey:
     interval_s: float = 0.1
 
     @classmethod
-    def of(cls, watch_s: float, budget_s: float, size_bytes: int, repeats: int, directory: Path | None, beside: Path) -> Survey:
+    def of(
+        cls,
+        watch_s: float,
+        budget_s: float,
+        size_bytes: int,
+        repeats: int,
+        directory: Path | None,
+        beside: Path,
+        if_busy: str = "wait",
+    ) -> Survey:
         """A survey that allocates in the folder given, else on scratch file systems, else in the folder beside the store."""
         if directory is None and not may_mount().available:
             directory = beside
-        return cls(watch_s, budget_s, Allocations(None, None, [size_bytes], repeats, directory))
+        return cls(watch_s, budget_s, Allocations(None, None, [size_bytes], repeats, directory, if_busy))
 
     @property
     def settings(self) -> dict[str, Any]:
