@@ -390,7 +390,7 @@ DAMAGE = {
     "column of another type": (_retype, "its column t_ns is double where"),
     "newer version": (lambda path: _rewrite(path, says=(b'"schema_version": 1', b'"schema_version": 7')), "version 7"),
     "other table": (lambda path: _rewrite(path, says=(b"entropy_samples", b"system_samples_")), "of table 'system_samples_'"),
-    "nonsense in its metadata": (lambda path: _rewrite(path, says=(b"{", b"[")), "not a whole Parquet file"),
+    "nonsense in its metadata": (lambda path: _rewrite(path, says=(b"{", b"[")), "says of itself is damaged"),
     "in another host's folder": (_move, "lies in the folder of another"),
     "Parquet of someone else": (_foreign_parquet, "not written by this toolkit"),
     "symbolic link": (_link, "symbolic link"),

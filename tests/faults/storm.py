@@ -171,10 +171,10 @@ def _leaving() -> Iterator[None]:
     try:
         yield
         status = 0
-    except BaseException:
-        traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        if status:
+            traceback.print_exc()
+            sys.stderr.flush()
         os._exit(status)
 
 

@@ -1,4 +1,4 @@
-"""Writers killed at any moment: what was acknowledged is there once, nothing is there in part, and a reader never sees otherwise."""
+"""Writers killed at any moment: what was acknowledged is there once, nothing in part, and no reader ever sees otherwise."""
 
 from __future__ import annotations
 

@@ -8,11 +8,14 @@ from the store. How it looks is the template's.
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from toolkit.errors import DamagedFileWarning
 from toolkit.markup import Fragment, paragraph, visible
 from toolkit.report.inert import alt_text
 from toolkit.report.provenance import Frame, machines
@@ -85,6 +88,7 @@ class Front:
     measured: Frame
     unmeasured: Frame
     nothing_left_out: str
+    damaged: Sequence[str] = ()
     missing: Sequence[tuple[str, str, str]] = field(default_factory=list)
 
 
@@ -154,16 +158,37 @@ def front(store: Store, runs: pd.DataFrame, cards: Sequence[Card], findings: Seq
     hosts = sorted({visible(host) for host in runs["host"]})
     named = ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
     scope = "".join(f", {name} {visible(value)}" for name, value in where.items() if value is not None)
+    with _noting_damage(tell=False) as damaged_runs:  # whoever read the runs was told already
+        store.files("runs")
+    with _noting_damage() as damaged:
+        measured, unmeasured, nothing_left_out = _measured(store, where), _unmeasured(store, where), _nothing_left_out(store, where)
     return Front(
         heading=f"What was measured on {named}" if hosts else "Nothing was measured yet",
         lead=(_REFERENCE if is_reference_store(store.path) else "") + _lead(runs),
         scope=scope,
         findings=findings,
         cards=cards,
-        measured=_measured(store, where),
-        unmeasured=_unmeasured(store, where),
-        nothing_left_out=_nothing_left_out(store, where),
+        measured=measured,
+        unmeasured=unmeasured,
+        nothing_left_out=nothing_left_out,
+        damaged=[*damaged_runs, *damaged],
     )
+
+
+@contextlib.contextmanager
+def _noting_damage(*, tell: bool = True) -> Iterator[list[str]]:
+    """What is said of damaged files in the body, each once; it is also said on to whoever makes the report."""
+    noted: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DamagedFileWarning)
+        yield noted
+    for warning in caught:
+        said = visible(warning.message, None)
+        damage, known = issubclass(warning.category, DamagedFileWarning), said in noted
+        if damage and not known:
+            noted.append(said)
+        if not damage or (tell and not known):
+            warnings.warn(warning.message, stacklevel=3)
 
 
 def _lead(runs: pd.DataFrame) -> str:

@@ -131,12 +131,15 @@ class Store:
         Returns
         -------
         pandas.DataFrame
-            With exactly the dtypes of ``TABLES[name].dtypes``; file by file in the order of their names, sorted within each.
+            With exactly the dtypes of ``TABLES[name].dtypes``; file by file in the order of their names, sorted within each. Names
+            begin with host, day and the clock's time of the append, so that a clock set back changes the order and loses nothing.
 
         Raises
         ------
         UsageError
             If there is no such table or column, or a time cannot be meant.
+        StoreError
+            If the store went away, or this process may open no more files.
 
         Warns
         -----
