@@ -199,7 +199,14 @@ def remove_leftovers(root: Path) -> list[Path]:
 
 
 def _existing(root: Path) -> Path:
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except OSError as error:
+        raise UnavailableError(
+            f"{str(root)!r} cannot be looked at: {os.strerror(error.errno or 0)}",
+            f"Give another folder, or set {_ROOT_VARIABLE} to one.",
+        ) from error
+    if not there:
         raise UsageError(f"{str(root)!r} is not a folder", f"Give one that exists, or set {_ROOT_VARIABLE} to one.")
     # As the kernel names it in mountinfo and for loop devices.
     return root.resolve()

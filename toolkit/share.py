@@ -9,9 +9,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.errors import UnavailableError
+from toolkit.errors import ReportError, UnavailableError
+from toolkit.markup import visible
 
-__all__ = ["data", "default_store", "is_reference_store", "notebooks", "reference_store"]
+__all__ = ["data", "default_store", "is_reference_store", "named_store", "notebooks", "reference_store"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -76,6 +77,25 @@ def default_store(environ: Mapping[str, str] = os.environ, here: Path | None = N
         return Path(named)
     local = (here or Path.cwd()) / "store"
     return local if local.is_dir() else reference_store()
+
+
+def named_store(store: str | os.PathLike[str] | None) -> Path:
+    """The store that somebody named, else the one that is meant by default: its folder, which is there.
+
+    Raises
+    ------
+    ReportError
+        If there is no such folder, or this user may not look at it.
+    """
+    path = default_store() if store is None else Path(store)
+    try:
+        there = path.is_dir()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ReportError(f"the store {visible(path)} cannot be looked at: {why}", "Name another one with --store.") from error
+    if not there:
+        raise ReportError(f"there is no store {visible(path)}", "Measure something first, or name the store with --store.")
+    return path
 
 
 def _folder(name: str, mark: str) -> Path:

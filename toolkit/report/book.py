@@ -168,9 +168,7 @@ def _opened(store: str | os.PathLike[str] | Store | None) -> Store:
 
     if isinstance(store, Store):
         return store
-    path = share.default_store() if store is None else Path(store)
-    if not path.is_dir():
-        raise ReportError(f"there is no store {visible(path)}", "Measure something first, or name the store with --store.")
+    path = share.named_store(store)
     return open_store(path.resolve(), create=False)
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from toolkit import share
 from toolkit.errors import ReportError
-from toolkit.markup import visible
 from toolkit.scratch_folder import ScratchFolder
 
 __all__ = ["running", "serve"]
@@ -78,9 +77,7 @@ def running(
         Environment variables of the server, beside ours.
     """
     folder = share.notebooks() if notebooks is None else notebooks
-    path = share.default_store() if store is None else Path(store)
-    if not path.is_dir():
-        raise ReportError(f"there is no store {visible(path)}", "Measure something first, or name the store with --store.")
+    path = share.named_store(store)
     with ScratchFolder() as private:
         variables = {
             **os.environ,
