@@ -19,6 +19,7 @@ from toolkit.runs import hypervisor
 from toolkit.sensors.extents import file_extents, space_pages
 from toolkit.sensors.rng import RngState, read_rng_state
 from toolkit.sensors.system import read_energy
+from toolkit.sensors.write_loop import native_loop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +80,7 @@ def _capabilities(root: Path) -> Iterator[tuple[str, Support]]:
         folder = Path(tempfile.gettempdir())
         yield "extents of files (FIEMAP)", _fiemap(folder)
         yield "free space (GETFSMAP)", _mapped(folder, partial(next, space_pages(folder), None))
+        yield "writes timed as in C", _exact_writes()
     yield "JupyterLab", _jupyterlab()
 
 
@@ -155,6 +157,15 @@ def _mapped(folder: Path, ask: Callable[[], object]) -> Support:
     except UnavailableError as error:
         return Support(False, f"{where}: {error.what}", error.remedy or "Set TMPDIR to a folder on ext4 or xfs.")
     return Support(True, where)
+
+
+def _exact_writes() -> Support:
+    why_not = native_loop().why_not
+    if why_not is None:
+        return Support(True, "blocks are written by a loop in machine code")
+    # What an architecture lacks nobody can install; where memory may not be executed, that is this system's policy.
+    said = f"{why_not}; blocks are written by a loop in Python, and overhead_ns says about what that costs"
+    return Support(False, said)
 
 
 def _filesystem_of(folder: Path) -> str:

@@ -17,6 +17,7 @@ from toolkit.filesystems import FILESYSTEMS
 from toolkit.scratch import ScratchFilesystem
 from toolkit.sensors import allocation, mapping
 from toolkit.sensors.allocation import METHODS, allocate
+from toolkit.sensors.write_loop import NativeLoop
 
 _WITHOUT_FALLOCATE = ("ext2", "ext3", "ext4-noextents")
 # Whole blocks and a rest, in each of the methods that write.
@@ -149,7 +150,21 @@ def test_every_size_is_written_to_the_byte(tmp_path: Path, method: str, size_byt
     assert (tmp_path / "file").stat().st_size == size_bytes
 
 
-def test_writes_are_of_the_size_their_name_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BLOCKS = {"write_4k": 4096, "write_8k": 8192, "write_64k": 65536}
+
+
+@pytest.mark.parametrize("method", BLOCKS)
+def test_the_kernel_counts_a_system_call_a_block(method: str, tmp_path: Path) -> None:
+    def counted() -> int:
+        return int(Path("/proc/self/io").read_text().split("syscw: ")[1].split()[0])
+
+    before = counted()
+    done = allocate(str(tmp_path / "file"), method, 5 * 65536 + 10)
+    assert counted() - before == 5 * 65536 // BLOCKS[method] + 1
+    assert (done.errno, (tmp_path / "file").stat().st_size) == (None, 5 * 65536 + 10)
+
+
+def test_python_writes_are_of_the_size_their_name_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     write = os.write
 
@@ -158,8 +173,9 @@ def test_writes_are_of_the_size_their_name_says(tmp_path: Path, monkeypatch: pyt
         return write(fd, data)
 
     monkeypatch.setattr(os, "write", counted)
+    monkeypatch.setattr(allocation, "native_loop", lambda: NativeLoop(None, "not today"))
     monkeypatch.setattr(allocation, "_UNINTERRUPTED", 16 * 1024)
-    for method, block in (("write_4k", 4096), ("write_8k", 8192), ("write_64k", 65536)):
+    for method, block in BLOCKS.items():
         sizes.clear()
         allocate(str(tmp_path / method), method, 5 * 65536 + 10)
         assert sizes == [block] * (5 * 65536 // block) + [10]
@@ -167,15 +183,17 @@ def test_writes_are_of_the_size_their_name_says(tmp_path: Path, monkeypatch: pyt
 
 def test_what_a_short_write_left_out_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
+    monkeypatch.setattr(allocation, "native_loop", lambda: NativeLoop(None, "not today"))
     calls = iter(range(10**9))
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:1000] if next(calls) == 3 else data))
     assert allocate(str(tmp_path / "file"), "write_4k", 10 * 4096).errno is None
     assert (tmp_path / "file").stat().st_size == 10 * 4096
 
 
-def test_the_overhead_grows_with_the_calls_and_not_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overhead_of_the_python_loop_grows_with_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import zlib
 
+    monkeypatch.setattr(allocation, "native_loop", lambda: NativeLoop(None, "not today"))
     counts: list[int] = []
     monkeypatch.setattr(allocation, "_lock_ns", lambda: 1e6)
     for position, (method, calls) in enumerate((("write_4k", 16), ("write_64k", 1))):
@@ -241,17 +259,17 @@ def _children() -> set[str]:
 
 def test_writes_can_be_interrupted_between_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation, "_UNINTERRUPTED", 65536)
-    write = os.write
-    calls = iter(range(10**9))
+    parts = iter(range(10**9))
 
-    def interrupting(fd: int, data: bytes) -> int:
-        if next(calls) == 20:
+    def interrupting(fd: int, block: bytes, calls: int) -> int:
+        if next(parts) == 20:
             signal.raise_signal(signal.SIGINT)
-        return write(fd, data)
+        return calls * os.write(fd, block)
 
-    monkeypatch.setattr(os, "write", interrupting)
+    monkeypatch.setattr(allocation, "native_loop", lambda: NativeLoop(interrupting, None))
     with pytest.raises(KeyboardInterrupt):
         allocate(str(tmp_path / "file"), "write_4k", 10 * MIB)
+    assert next(parts) == 21
 
 
 @pytest.mark.parametrize(("method", "size_bytes"), [("magic", MIB), ("", MIB), ("write_4k", 0), ("write_4k", -1)])

@@ -4,8 +4,9 @@ The method alone is timed, then fsync apart. What the instrument itself costs (i
 beside it and given as ``overhead_ns``, never subtracted. In which order files are allocated, where and how often is an experiment's
 business, as is removing them.
 
-How a loop in C fares against ours: ``sum(map(os.write, …))`` makes the system calls from C, one after the other; beyond what C pays
-a call costs the map's step, converting the arguments and the result, and giving the interpreter's lock away and taking it back.
+The methods that write are looped by :mod:`toolkit.sensors.write_loop`, as exact as C; where it has no loop for a machine, by
+``sum(map(os.write, …))``. A call then costs, beyond what C pays, the map's step, converting the arguments and the result, and
+giving the interpreter's lock away and taking it back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Callable, NamedTuple
 
 from toolkit.errors import UsageError
 from toolkit.sensors import mapping
+from toolkit.sensors.write_loop import native_loop
 
 __all__ = ["METHODS", "Allocation", "allocate", "check_methods"]
 
@@ -204,22 +206,41 @@ def _raw_idle(fd: int, size_bytes: int) -> None:
 
 def _written(fd: int, block_bytes: int, size_bytes: int) -> tuple[int, int]:
     """Write the file in blocks; as few Python steps as can be lie between two calls."""
+    loop = native_loop().write or _python_loop
     block = bytes(block_bytes)
-    blocks, rest = divmod(size_bytes, block_bytes)
-    part = max(_UNINTERRUPTED // block_bytes, 1)
-    write = os.write
+    blocks = size_bytes // block_bytes
     begun = time.perf_counter_ns()
-    written = 0
-    left = blocks
-    while left > 0:
-        count = min(part, left)
-        written += sum(map(write, repeat(fd), repeat(block, count)))
-        left -= count
+    written = _blocks_written(loop, fd, block, blocks)
     # Beside the last, partial block this makes good what a short write left out. The next call then names the reason, if any.
     while written < size_bytes:
-        written += write(fd, block[: size_bytes - written])
+        written += os.write(fd, block[: size_bytes - written])
     allocate_ns = time.perf_counter_ns() - begun
-    return allocate_ns, _overhead_of_writes(blocks + (rest > 0))
+    if loop is _python_loop:
+        return allocate_ns, _overhead_of_writes(blocks + (size_bytes % block_bytes > 0))
+    return allocate_ns, min(_overhead_of_parts(loop, fd, block, blocks) for _ in range(5))
+
+
+def _blocks_written(loop: Callable[[int, bytes, int], int], fd: int, block: bytes, blocks: int) -> int:
+    part = max(_UNINTERRUPTED // len(block), 1)
+    written = 0
+    for done in range(0, blocks, part):
+        count = min(part, blocks - done)
+        got = loop(fd, block, count)
+        written += got
+        if got < count * len(block):
+            break
+    return written
+
+
+def _python_loop(fd: int, block: bytes, calls: int) -> int:
+    return sum(map(os.write, repeat(fd), repeat(block, calls)))
+
+
+def _overhead_of_parts(loop: Callable[[int, bytes, int], int], fd: int, block: bytes, blocks: int) -> int:
+    """What the steps around the machine code take: the same, with no block written."""
+    begun = time.perf_counter_ns()
+    _blocks_written(lambda fd, block, calls: loop(fd, block, 0) or calls * len(block), fd, block, blocks)
+    return time.perf_counter_ns() - begun
 
 
 def _overhead_of_writes(blocks: int) -> int:
