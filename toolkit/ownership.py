@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import pwd
+import stat
 import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
@@ -31,6 +32,8 @@ _HOMES = (
 )
 # setfsuid(2): no user has this number, so it changes nothing and gives the user of now.
 _NOBODY_AT_ALL = 2**32 - 1
+# path_resolution(7): as many links as the kernel follows in one path.
+_MOST_LINKS = 40
 
 
 @contextlib.contextmanager
@@ -38,17 +41,17 @@ def as_owner_of(folder: Path) -> Iterator[None]:
     """Make what the body makes as the owner of a folder, where this is root and the folder is another user's; else change nothing.
 
     It is about this thread's system calls on files and nothing else. Keep the body to these: Python itself may lie where that user
-    cannot read, so nothing may be imported in it.
+    cannot read, so nothing may be imported in it, and a thread that it began would keep his rights.
 
     Parameters
     ----------
     folder : Path
-        Of one that is not there yet, the deepest folder above it that is says whose it will be.
+        There or not: the deepest folder on the way to it that is not root's says whose it is.
 
     Raises
     ------
     PermissionError
-        If this root may not act for others (a container that took CAP_SETUID away).
+        If the owner may not do what the body does, or this root may not act for others (a container that took CAP_SETUID away).
     """
     owner, group = _owner(folder) if os.geteuid() == 0 else (0, 0)
     if owner == 0:
@@ -66,6 +69,9 @@ def as_owner_of(folder: Path) -> Iterator[None]:
         if (libc.setfsuid(_NOBODY_AT_ALL), libc.setfsgid(_NOBODY_AT_ALL)) != (owner, group):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder))
         yield
+    except PermissionError as error:
+        said = f"{os.strerror(error.errno or 0)} (root writes there with the rights of its owner, user {owner})"
+        raise PermissionError(error.errno, said, error.filename) from error
     finally:
         libc.setfsuid(os.geteuid())
         libc.setfsgid(os.getegid())
@@ -130,9 +136,29 @@ def _own_bytecode() -> None:
 
 
 def _owner(path: Path) -> tuple[int, int]:
-    """The user and group of a path, or of the deepest folder above it that is there."""
-    for place in (path, *path.absolute().parents):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found = place.stat()
-            return found.st_uid, found.st_gid
-    return 0, 0
+    """The user and group of the deepest of all that a path goes through (folders, links) that is not root's; root where all is.
+
+    Whoever has a folder or a link on the way to root's own folder may lead there what was to go elsewhere, so it is his.
+    """
+    owner = (0, 0)
+    at, left, links = Path("/"), list(reversed(path.absolute().parts[1:])), 0
+    while left:
+        name = left.pop()
+        place = at.parent if name == ".." else at / name
+        try:
+            found = place.lstat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            # Nothing is there. Or not even root may look, on a network file system: the kernel will say so to whoever writes.
+            break
+        if found.st_uid != 0:
+            owner = found.st_uid, found.st_gid
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            target = place.readlink()
+            left += reversed([part for part in target.parts if part != target.root])
+            at = Path("/") if target.is_absolute() else at
+        else:
+            at = place
+    return owner

@@ -166,4 +166,4 @@ def store_error(what: str, path: Path, error: OSError) -> StoreError:
         remedy = "Too many files are open: raise the limit (ulimit -n)."
     else:
         remedy = f"Look after {path}, or give another store."
-    return StoreError(f"{what}: {os.strerror(error.errno) if error.errno else error}", remedy)
+    return StoreError(f"{what}: {error.strerror if error.errno and error.strerror else error}", remedy)
