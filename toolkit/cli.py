@@ -35,12 +35,14 @@ app = typer.Typer(
     epilog="Start with: toolkit doctor",
 )
 
-_Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store: a folder of Parquet files.")]
+_Store = Annotated[Path, typer.Option("--store", metavar="DIR", readable=False, help="The store: a folder of Parquet files.")]
 _Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
 _Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the random order (default: a fresh one, stored).")]
 _Shown = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", help="The store. [default: ./store, else the one that comes with the toolkit]"),
+    typer.Option(
+        "--store", metavar="DIR", readable=False, help="The store. [default: ./store, else the one that comes with the toolkit]"
+    ),
 ]
 _IfBusy = Annotated[
     str,
@@ -115,7 +117,8 @@ def _answer(frame: pd.DataFrame, json: bool, people: Callable[[], None]) -> None
 @_command
 def doctor(
     store: Annotated[
-        Path | None, typer.Option("--store", metavar="DIR", help="Keep the answer in this store. [default: nowhere]")
+        Path | None,
+        typer.Option("--store", metavar="DIR", readable=False, help="Keep the answer in this store. [default: nowhere]"),
     ] = None,
     json: _Json = False,
 ) -> None:
@@ -222,7 +225,9 @@ def allocate(
     seed: _Seed = None,
     directory: Annotated[
         Path | None,
-        typer.Option("--directory", metavar="DIR", help="An existing folder instead of scratch file systems; needs no root."),
+        typer.Option(
+            "--directory", metavar="DIR", readable=False, help="An existing folder instead of scratch file systems; needs no root."
+        ),
     ] = None,
     if_busy: _IfBusy = "wait",
     store: _Store = _HERE,
@@ -253,7 +258,7 @@ def allocate(
 
 @_command
 def extents(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A file.")],
     store: _Store = _HERE,
     json: _Json = False,
 ) -> None:
@@ -295,6 +300,7 @@ def measure(
         typer.Option(
             "--directory",
             metavar="DIR",
+            readable=False,
             help="Allocate in this folder. [default: scratch file systems as root, else beside the store]",
         ),
     ] = None,
@@ -325,7 +331,7 @@ def measure(
 
 @_command
 def report(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pages go.")] = Path("reports"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", readable=False, help="Where the pages go.")] = Path("reports"),
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Of this host alone.")] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run alone.")] = None,
     store: _Shown = None,
