@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from toolkit import conform
 from toolkit.errors import DamagedFileWarning
 from toolkit.store.layout import check_still_there, host_folder, store_error
+from toolkit.store.seal import is_broken
 from toolkit.store.writing import METADATA_KEY
 from toolkit.tables import SCHEMA_VERSION, TABLES, Table, table
 
@@ -221,6 +222,8 @@ def _look(path: Path, made: Table) -> Part | str:
     try:
         if path.stat().st_size == 0:
             return "it is empty (0 bytes)"
+        if is_broken(path):
+            return "it is not a whole Parquet file (its footer is not the one that was written)"
         with _source(path) as source:
             metadata = pq.read_metadata(source)
         schema = metadata.schema.to_arrow_schema()

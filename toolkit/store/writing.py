@@ -27,6 +27,7 @@ from toolkit.conform import ID_COLUMNS
 from toolkit.errors import StoreError
 from toolkit.ownership import FILE_MODE, FOLDER_MODE, as_owner_of
 from toolkit.store.layout import check_still_there, date_folder, host_folder, new_part, store_error, writing_folder
+from toolkit.store.seal import seal
 from toolkit.tables import SCHEMA_VERSION, Table
 
 __all__ = ["METADATA_KEY", "ROW_GROUP_ROWS", "append"]
@@ -141,6 +142,7 @@ def _written(root: Path, table: Table, host: str, rows: pa.Table) -> Iterator[tu
     with _beside(root, part) as (beside, file):
         pq.write_table(rows, file, row_group_size=ROW_GROUP_ROWS, **_encodings(table))
         file.flush()
+        seal(file.fileno())
         os.fsync(file.fileno())
         yield beside, place
 
@@ -153,7 +155,7 @@ def _beside(root: Path, part: str) -> Iterator[tuple[Path, IO[bytes]]]:
         beside = folder / (part + _SUFFIX)
         with as_owner_of(root):
             _make_folders(root, folder)
-            held = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            held = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(held, "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not os.fstat(held).st_nlink:
