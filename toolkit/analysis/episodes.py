@@ -203,6 +203,8 @@ def _pieces(samples: Samples, steps: Integers, cut_ns: int) -> dict[str, Integer
 def _bins(steps: Integers) -> Integers:
     """The bin of each interval: the exponent of the number as a float, read from its bits, far faster than a logarithm."""
     exponent: Integers = (steps.astype(np.float64).view(np.int64) >> 52) - 1023
+    if steps.size and steps.max() > 2**53:  # months: as a float it may have become the next power of two
+        exponent -= (np.int64(1) << np.minimum(exponent, 62)) > steps
     return exponent
 
 
