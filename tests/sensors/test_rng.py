@@ -180,10 +180,21 @@ def test_a_look_says_not_ready_while_getrandom_would_block(monkeypatch: pytest.M
     def would_block(_size: int, _flags: int) -> bytes:
         raise BlockingIOError
 
-    with Look() as look:
-        assert look().crng_ready is True
-        monkeypatch.setattr(os, "getrandom", would_block)
+    with monkeypatch.context() as before, Look() as look:
+        before.setattr(os, "getrandom", would_block)
         assert look().crng_ready is False
+        assert look().crng_ready is False
+        before.undo()
+        assert look().crng_ready is True
+
+
+def test_a_look_does_not_ask_again_once_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    getrandom = os.getrandom
+    monkeypatch.setattr(os, "getrandom", lambda size, flags: asked.append(size) or getrandom(size, flags))
+    with Look() as look:
+        assert [look().crng_ready for _ in range(3)] == [True] * 3
+    assert len(asked) == 1
 
 
 def test_a_look_without_getrandom_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,9 @@ _BATCH_S = 5.0
 _SYSTEM_EVERY_NS = 1_000_000_000
 _PROGRESS_EVERY_NS = 250_000_000
 
-# Null in the arrays of whole numbers; what is measured is never below zero.
+# A look as it lies in memory, packed in one step. Null is a number that nothing measured has.
+_ROW = struct.Struct("=qqibb")
+_LOOK = np.dtype([("t_ns", "i8"), ("utc_ns", "i8"), ("bits", "i4"), ("ready", "i1"), ("readable", "i1")])
 _NULL = -1
 
 
@@ -113,16 +116,12 @@ def _look_at_moments(look: Look, system: SystemLook, looks: int, interval_ns: in
 
 
 class _Batch:
-    """Looks of a few seconds in arrays that were made before, so that a look allocates nothing that stays."""
+    """Looks of a few seconds in memory that was made before, so that a look allocates nothing that stays."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
         self.stored = False
-        self.t_ns = np.empty(size, np.int64)
-        self.utc_ns = np.empty(size, np.int64)
-        self.bits = np.empty(size, np.int64)
-        self.ready = np.empty(size, np.int8)
-        self.readable = np.empty(size, np.int8)
+        self.rows = bytearray(size * _ROW.size)
         self.system: list[dict[str, Any]] = []
 
 
@@ -145,13 +144,16 @@ class _Seen:
             batch = _Batch(self._size)
             self._batches.append(batch)
             self._write(self._batches[-2])
-        at = batch.count
-        batch.t_ns[at] = t_ns
-        batch.utc_ns[at] = utc_ns
-        batch.bits[at] = _NULL if bits is None else bits
-        batch.ready[at] = _NULL if ready is None else ready
-        batch.readable[at] = _NULL if readable is None else readable
-        batch.count = at + 1
+        _ROW.pack_into(
+            batch.rows,
+            batch.count * _ROW.size,
+            t_ns,
+            utc_ns,
+            _NULL if bits is None else bits,
+            _NULL if ready is None else ready,
+            _NULL if readable is None else readable,
+        )
+        batch.count += 1
         self.total += 1
 
     def add_system(self, t_ns: int, utc_ns: int, sample: tuple[float | None, int | None, float | None]) -> None:
@@ -197,19 +199,18 @@ class _Seen:
     def _frame(self, batches: list[_Batch]) -> pd.DataFrame:
         import pandas as pd
 
-        def joined(name: str) -> Any:
-            return np.concatenate([getattr(batch, name)[: batch.count] for batch in batches])
+        seen = np.concatenate([np.frombuffer(batch.rows, _LOOK, batch.count) for batch in batches])
 
         def truths(name: str) -> Any:
-            values = joined(name)
+            values = seen[name]
             return pd.arrays.BooleanArray(values == 1, values == _NULL)
 
-        bits = joined("bits")
-        t_ns = joined("t_ns")
+        bits = seen["bits"].astype(np.int64)
+        t_ns = seen["t_ns"].astype(np.int64)
         columns = {
             **{name: np.full(len(t_ns), value, dtype=object) for name, value in self._run.common.items()},
             "t_ns": t_ns,
-            "utc": pd.to_datetime(joined("utc_ns"), utc=True),
+            "utc": pd.to_datetime(seen["utc_ns"].astype(np.int64), utc=True),
             "entropy_avail_bits": pd.arrays.IntegerArray(bits, bits == _NULL),
             "crng_ready": truths("ready"),
             "random_readable": truths("readable"),

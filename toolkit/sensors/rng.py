@@ -119,6 +119,7 @@ class Look:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._live = root == Path("/")
+        self._ready = False
         self._available = _open(root / _RANDOM / "entropy_avail", 0)
         # A recorded tree has no device, and poll on a plain file always says readable.
         self._random = _open(root / "dev/random", os.O_NONBLOCK) if self._live else None
@@ -141,9 +142,12 @@ class Look:
 
     def __call__(self) -> PoolSample:
         """Look once. Readiness is asked first: once ready always ready, so the bits that follow belong to it."""
-        ready = readable = bits = None
-        if self._live:
+        # A CRNG that was seen ready stays so until the machine goes down: it is not asked again, which saves a third of a look.
+        ready: bool | None = self._ready or None
+        readable = bits = None
+        if self._live and not ready:
             ready = _crng_ready()
+            self._ready = ready is True
         if self._random is not None:
             readable = bool(self._poll.poll(0))
         if self._available is not None:
