@@ -39,7 +39,7 @@ lint: ## ruff, mypy --strict, import-linter, stripped notebooks
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: ## measure the toolkit itself against its peers; prints a table
-	@$(SET_UP) test
+	@$(SET_UP) bench
 	@$(BIN)/python -m tests.benchmarks --out '$(OUT)/bench.json'
 
 lock: ## resolve the dependencies anew into requirements.lock
@@ -48,6 +48,9 @@ lock: ## resolve the dependencies anew into requirements.lock
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	    --group pyproject.toml:test --group pyproject.toml:lint --group pyproject.toml:build \
 	    pyproject.toml --output-file requirements.lock > /dev/null
+	@$(BIN)/uv --quiet pip compile --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	    --group pyproject.toml:bench --output-file requirements-bench.lock > /dev/null
 
 reference: ## record data/reference anew on this machine
 	@$(SET_UP) report

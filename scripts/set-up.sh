@@ -1,9 +1,9 @@
 #!/bin/sh
 # Sets up what `make report` and `make test` need: Debian's packages where it may, and the virtual environment from the lock.
-# Usage: scripts/set-up.sh report|test    (PYTHON, VENV and SYSTEM come from the Makefile)
+# Usage: scripts/set-up.sh report|test|bench    (PYTHON, VENV and SYSTEM come from the Makefile)
 set -eu
 
-purpose=${1:?usage: scripts/set-up.sh report|test}
+purpose=${1:?usage: scripts/set-up.sh report|test|bench}
 python=${PYTHON:-python3}
 venv=${VENV:-.venv}
 system=${SYSTEM:-yes}
@@ -12,10 +12,10 @@ cd "$here"
 
 say() { printf '%s\n' "$*" >&2; }
 
-wanted() { # the packages of this purpose; a test needs those of the report too
+wanted() { # the packages of this purpose; tests and benchmarks need those of the report too
     while read -r package who _; do
         case $package in '' | '#'*) continue ;; esac
-        if [ "$who" = report ] || [ "$purpose" = test ]; then printf '%s\n' "$package"; fi
+        case $who in report | "$purpose") printf '%s\n' "$package" ;; esac
     done < system-packages.txt
 }
 
@@ -63,5 +63,14 @@ environment() {
     printf '%s\n' "$now" > "$stamp"
 }
 
+peers() { # what only the benchmarks measure against
+    stamp=$venv/.set-up-bench
+    now=$(cat requirements-bench.lock "$venv/.set-up" | cksum)
+    [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && return
+    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements-bench.lock
+    printf '%s\n' "$now" > "$stamp"
+}
+
 packages
 environment
+[ "$purpose" != bench ] || peers

@@ -1,21 +1,25 @@
-"""A figure and how it is taken: ours and the peer in turn, A B A B …, so that a drift of the machine meets both alike."""
+"""A figure and how it is taken: ours and the peer in turn, A B, B A, A B, …, so that a drift of the machine meets both alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-__all__ = ["Figure", "against", "within"]
+__all__ = ["ROUNDS", "Figure", "against", "compared", "in_turn", "seconds", "within"]
+
+#: The least number of rounds that a median here is of.
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
 class Figure:
     """One line of the table.
 
-    ``ours`` and ``peer`` are medians in ``unit``; ``ratio`` is the median of ours/peer pair by pair, ``low`` and ``high`` the least
-    and the greatest of them; ``goal`` is what the ratio should not exceed (None: only stated).
+    ``ours`` and ``peer`` are medians in ``unit``; ``result`` is the median of ours/peer (or of ours−peer, in ``unit``, where
+    ``by`` says difference) round by round, ``low`` and ``high`` the least and the greatest of them; ``goal`` is what the result
+    should not exceed (None: only stated).
     """
 
     what: str
@@ -23,7 +27,8 @@ class Figure:
     unit: str
     ours: float
     peer: float
-    ratio: float
+    by: str
+    result: float
     low: float
     high: float
     rounds: int
@@ -32,7 +37,7 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the goal is met; None where there is none."""
-        return None if self.goal is None else self.ratio <= self.goal
+        return None if self.goal is None else self.result <= self.goal
 
     def record(self) -> dict[str, object]:
         """The figure for bench.json."""
@@ -46,21 +51,47 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def against(
-    what: str, ours: Callable[[], object], peer_name: str, peer: Callable[[], object], *, rounds: int = 7, goal: float | None = None
+def in_turn(works: Sequence[Callable[[], float]], rounds: int = ROUNDS) -> list[tuple[float, ...]]:
+    """What each gives, round by round, each round in the other order than the one before; a first round does not count."""
+    found = []
+    for number in range(rounds + 1):
+        places = list(range(len(works)))
+        given = {place: works[place]() for place in (places if number % 2 else places[::-1])}
+        found.append(tuple(given[place] for place in places))
+    return found[1:]
+
+
+def compared(
+    what: str,
+    peer_name: str,
+    pairs: Iterable[tuple[float, float]],
+    unit: str = "s",
+    *,
+    goal: float | None = None,
+    by: str = "ratio",
 ) -> Figure:
-    """Time ours against a peer, interleaved, after one round that does not count."""
-    seconds(ours), seconds(peer)
-    pairs = [(seconds(ours), seconds(peer)) for _ in range(rounds)]
-    ratios = [mine / theirs for mine, theirs in pairs]
+    """A figure of what ours and the peer gave, round by round."""
+    pairs = list(pairs)
+    results = [mine / theirs if by == "ratio" else mine - theirs for mine, theirs in pairs]
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Figure(what, peer_name, "s", mine, theirs, statistics.median(ratios), min(ratios), max(ratios), rounds, goal)
+    middle = statistics.median(results)
+    return Figure(what, peer_name, unit, mine, theirs, by, middle, min(results), max(results), len(pairs), goal)
 
 
-def within(what: str, ours: Callable[[], object], limit_s: float, *, rounds: int = 7) -> Figure:
-    """Time ours against a limit in seconds."""
-    seconds(ours)
-    taken = [seconds(ours) for _ in range(rounds)]
-    ratios = [each / limit_s for each in taken]
-    middle = statistics.median(taken)
-    return Figure(what, f"limit {limit_s:g} s", "s", middle, limit_s, middle / limit_s, min(ratios), max(ratios), rounds, 1.0)
+def against(
+    what: str,
+    ours: Callable[[], object],
+    peer_name: str,
+    peer: Callable[[], object],
+    *,
+    rounds: int = ROUNDS,
+    goal: float | None = None,
+) -> Figure:
+    """Time ours against a peer."""
+    pairs = in_turn([lambda: seconds(ours), lambda: seconds(peer)], rounds)
+    return compared(what, peer_name, pairs, goal=goal)
+
+
+def within(what: str, values: Iterable[float], limit: float, unit: str = "s") -> Figure:
+    """What was measured against a limit."""
+    return compared(what, f"limit {limit:g} {unit}", [(value, limit) for value in values], unit, goal=1.0)

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.benchmarks.figures import Figure, against, within
+from tests.benchmarks.figures import Figure, compared, in_turn, seconds, within
 
 
 def figures() -> Iterator[Figure]:
     """Whole processes; the bare interpreter is the peer that shows what Python itself costs here."""
 
-    def run(*words: str) -> None:
-        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    def took(*words: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL))
 
-    yield within("python -c 'import toolkit'", lambda: run("-c", "import toolkit"), 0.150, rounds=11)
-    yield within("toolkit --help", lambda: run("-m", "toolkit", "--help"), 0.400, rounds=11)
-    yield against("toolkit --help", lambda: run("-m", "toolkit", "--help"), "python -c pass", lambda: run("-c", "pass"), rounds=11)
+    works = [lambda: took("-c", "import toolkit"), lambda: took("-m", "toolkit", "--help"), lambda: took("-c", "pass")]
+    rounds = in_turn(works, 11)
+    yield within("python -c 'import toolkit'", [row[0] for row in rounds], 0.150)
+    yield within("toolkit --help", [row[1] for row in rounds], 0.400)
+    yield compared("toolkit --help", "python -c pass", [(row[1], row[2]) for row in rounds])
