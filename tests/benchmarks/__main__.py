@@ -23,7 +23,9 @@ def collect(only: str) -> list[Figure]:
         loaded = None if module.name.startswith("__") else importlib.import_module(f"tests.benchmarks.{module.name}")
         if loaded is not None and hasattr(loaded, "figures") and only in module.name:
             print(f"measuring {module.name.replace('_', ' ')} …", flush=True)
-            found += loaded.figures()
+            for figure in loaded.figures():
+                print(f"  {figure.what} against {figure.peer_name}: {figure.result:.3g}", flush=True)
+                found.append(figure)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.store import Store, open_store
+from toolkit.store.layout import MARKER
 
 GUESTS = 200
 INTERVAL_NS = 100_000_000
@@ -36,9 +38,19 @@ def samples(guest: int, rows: int) -> pd.DataFrame:
     )
 
 
-def made(folder: Path, total: int) -> Store:
+def made(folder: Path, total: int, guests: int = GUESTS) -> Store:
     """A store of so many samples, a file a guest."""
     store = open_store(folder)
-    for guest in range(GUESTS):
-        store.append("entropy_samples", samples(guest, total // GUESTS))
+    for guest in range(guests):
+        store.append("entropy_samples", samples(guest, total // guests))
     return store
+
+
+def some(store: Store, folder: Path, every: int) -> Store:
+    """A store of the samples of every so-manieth guest of another."""
+    for file in sorted(store.files("entropy_samples"))[::every]:
+        place = folder / file.relative_to(store.path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    shutil.copyfile(store.path / MARKER, folder / MARKER)
+    return open_store(folder, create=False)

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 
 import toolkit
 from tests.benchmarks.figures import ROUNDS, Figure, compared, in_turn, seconds, within
-from tests.benchmarks.fleet import made
+from tests.benchmarks.fleet import made, some
 from toolkit.store import Store, open_store
 
 ROWS = 100_000_000
@@ -38,8 +38,8 @@ def figures(rows: int = ROWS) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         print(f"  making a store of {rows:,} samples", flush=True)
         store = made(Path(folder, "whole"), rows)
-        fifth = made(Path(folder, "fifth"), rows // 5)
-        half = made(Path(folder, "half"), rows // 2)
+        fifth = some(store, Path(folder, "fifth"), 5)
+        half = some(store, Path(folder, "half"), 2)
         what = f"episodes of {rows:,} samples of 200 guests"
         _same(_ours(store), _polars(store))
         pairs = in_turn([_timed(_ours, store), _timed(_polars, store), _timed(_ours, half)])
@@ -48,7 +48,7 @@ def figures(rows: int = ROWS) -> Iterator[Figure]:
         yield within(f"{what}: peak memory", [_peak(store) for _ in range(ROUNDS)], 1.0, "GB")
         _same(_ours(fifth), _pandas(fifth))
         pairs = in_turn([_timed(_ours, fifth), _timed(_pandas, fifth)])
-        yield compared(f"episodes of {rows // 5:,} samples of 200 guests", "pandas", pairs, goal=1 / 8)
+        yield compared(f"episodes of {rows // 5:,} samples of 40 guests", "pandas", pairs, goal=1 / 8)
         yield _cluster(what, store)
 
 
