@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import pandas as pd
@@ -42,17 +43,22 @@ def test_a_bug_is_not_hidden() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_unwinds_the_command_so_that_it_cleans_up(number: int) -> None:
+    # A shell starts what it runs in the background with the interrupt ignored, tests too.
+    given = signal.signal(signal.SIGINT, signal.default_int_handler)
     cleaned = []
 
     def command() -> None:
         try:
             os.kill(os.getpid(), number)
-            signal.pause()
+            time.sleep(30)
         finally:
             cleaned.append(True)
 
     before = signal.getsignal(signal.SIGTERM)
-    assert terminal.guarded(command) == 1
+    try:
+        assert terminal.guarded(command) == 1
+    finally:
+        signal.signal(signal.SIGINT, given)
     assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) is before
 
