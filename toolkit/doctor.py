@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import UnavailableError
 from toolkit.filesystems import FILESYSTEMS, Support, can_make, loop_devices, may_mount
-from toolkit.runs import hypervisor
+from toolkit.mounts import mount_of
+from toolkit.runs import hypervisor, storable
 from toolkit.sensors.extents import file_extents, space_pages
 from toolkit.sensors.rng import RngState, read_rng_state
 from toolkit.sensors.system import read_energy
@@ -59,7 +60,7 @@ def doctor(root: str | Path = "/") -> pd.DataFrame:
         {
             "capability": pd.Series([name for name, _ in found], dtype="str"),
             "available": pd.Series([support.available for _, support in found], dtype="boolean"),
-            "detail": pd.Series([support.detail for _, support in found], dtype="str"),
+            "detail": pd.Series([storable(support.detail) for _, support in found], dtype="str"),
             "remedy": pd.Series([support.remedy for _, support in found], dtype="str"),
         }
     )
@@ -169,15 +170,8 @@ def _exact_writes() -> Support:
 
 
 def _filesystem_of(folder: Path) -> str:
-    """The type of the file system at a folder: that of the last and longest mount point above it."""
-    longest, kind = 0, "an unknown file system"
-    at = folder.resolve()
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        before, _, after = line.partition(" - ")
-        point = Path(before.split()[4].replace("\\040", " "))
-        if at.is_relative_to(point) and len(point.parts) >= longest:
-            longest, kind = len(point.parts), after.split()[0]
-    return kind
+    mounted = mount_of(folder)
+    return mounted.kernel_type if mounted else "an unknown file system"
 
 
 def _jupyterlab() -> Support:

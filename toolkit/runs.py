@@ -19,7 +19,10 @@ from toolkit.tables import TABLES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "begin"]
+__all__ = ["Run", "begin", "storable"]
+
+#: What the kernel itself calls a machine that nobody has named (UTS_NODENAME of include/linux/uts.h).
+_NO_NAME = "(none)"
 
 _VIRTUAL_VENDORS = {
     "QEMU": "qemu",
@@ -74,9 +77,12 @@ class Run:
 
         made = TABLES[table]
         records = [{**self.common, **row} for row in rows]
-        return made.frame(
-            {name: pd.Series([record.get(name) for record in records], dtype=kind) for name, kind in made.dtypes.items()}
-        )
+
+        def column(name: str, kind: str) -> pd.Series[Any]:
+            values = [record.get(name) for record in records]
+            return pd.Series([storable(value) if isinstance(value, str) else value for value in values], dtype=kind)
+
+        return made.frame({name: column(name, kind) for name, kind in made.dtypes.items()})
 
     def row(self) -> pd.DataFrame:
         """The run as one row of ``runs``."""
@@ -84,7 +90,7 @@ class Run:
         described = {
             "started_utc": self.started_utc,
             "command": self.command,
-            "settings_json": _storable(json.dumps(dict(self.settings), sort_keys=True, default=str)),
+            "settings_json": storable(json.dumps(dict(self.settings), sort_keys=True, default=str)),
             "seed": self.seed,
             "toolkit_version": __version__,
             "kernel": platform.release(),
@@ -117,12 +123,25 @@ def begin(command: str, settings: Mapping[str, Any] | None = None, seed: int | N
     now = datetime.now(UTC)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    return Run(run_id, _storable(socket.gethostname()), boot_id, now, _storable(command), dict(settings or {}), seed)
+    return Run(run_id, storable(socket.gethostname()) or _NO_NAME, boot_id, now, storable(command), dict(settings or {}), seed)
 
 
-def _storable(text: str) -> str:
-    """Text that a file can hold: the names of files are bytes, and Python makes surrogates of those that are no UTF-8."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+def storable(text: str) -> str:
+    r"""Text that a table can hold: names of files and machines are bytes, and Python makes surrogates of those that are no UTF-8.
+
+    Examples
+    --------
+    >>> import os
+    >>> print(storable(os.fsdecode(b"caf\xe9")))
+    caf\xe9
+    """
+    if text.isascii():
+        return text
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "backslashreplace")  # a surrogate that stands for no byte
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def cpu_model(root: Path = Path("/")) -> str | None:

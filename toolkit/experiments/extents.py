@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.runs import Run, begin
+from toolkit.runs import Run, begin, storable
 from toolkit.sensors.extents import FREE, INLINE, UNPLACED, file_extents, flag_names, space_pages
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def extents(path: str | os.PathLike[str], *, run: Run | None = None) -> pd.DataF
     names = pa.array([flag_names(value) for value in flags.dictionary.to_pylist()], pa.string())
     nowhere = (found["flags"] & UNPLACED != 0) | ((found["flags"] & INLINE != 0) & (found["physical"] == 0))
     columns = {
-        "file": _repeated(_text(Path(path).absolute()), len(found)),
+        "file": _repeated(storable(str(Path(path).absolute())), len(found)),
         "layer": pa.array(np.zeros(len(found), np.int64)),
         "logical_byte": _bytes(found["logical"]),
         "physical_byte": _bytes(found["physical"], nowhere),
@@ -152,8 +152,3 @@ def _bytes(values: np.ndarray[Any, np.dtype[np.uint64]], nowhere: np.ndarray[Any
     import pyarrow as pa
 
     return pa.array(values.astype(np.int64), mask=nowhere)
-
-
-def _text(path: Path) -> str:
-    """A path as text that any file can hold: names are bytes, and not all bytes are UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

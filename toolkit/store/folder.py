@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from toolkit import conform
 from toolkit.errors import NotMeasuredWarning, UsageError
+from toolkit.runs import storable
 from toolkit.store.layout import make_store
 from toolkit.store.reading import Where, parts, paths, read_part, rows_of
 from toolkit.store.writing import append as append_rows
@@ -52,7 +53,9 @@ def open_store(path: str | Path, create: bool = True) -> Store:
     ...     store.tables()
     []
     """
-    root = Path(path).expanduser().absolute()
+    given = Path(path)
+    # Only the user's own home is meant by a tilde: any other may begin a name.
+    root = (given.expanduser() if given.parts[:1] == ("~",) else given).absolute()
     make_store(root, create=create)
     return Store(root)
 
@@ -251,6 +254,8 @@ def _names(given: Names) -> set[str] | None:
     for name in names:
         if not isinstance(name, str):
             raise UsageError(f"{name!r} is not a name", "Give text, or None for no filter; HOST_ITSELF is for the host itself.")
+        if storable(name) != name:
+            raise UsageError(f"{name!r} is not UTF-8, as all text in a store is", f"There it is written {storable(name)!r}.")
     return names
 
 
