@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit._version import __version__
+from toolkit.markup import visible
 from toolkit.units import parse_bytes, parse_duration_s
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from toolkit.store import Store
 
 __all__ = ["app", "run"]
+
+#: The parent of all that typer says about an argument that cannot be meant; it has no public name.
+_UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="toolkit",
@@ -60,8 +64,16 @@ _METHODS = "posix_fallocate fallocate mmap_memset write_4k write_8k write_64k ft
 
 def run() -> int:
     """Run the command line on the arguments of this process; gives the exit status."""
-    app()
-    return 0
+    try:
+        status: int | None = app(standalone_mode=False)
+    except _UsageError as error:
+        if sys.argv[1:]:  # without any, it is the help
+            error.message = visible(error.message, 600)
+        error.show()
+        return int(error.exit_code)
+    except typer.Abort:
+        return 1
+    return status or 0
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:

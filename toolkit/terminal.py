@@ -126,10 +126,6 @@ def guarded(command: Callable[[], Any]) -> int:
         except KeyboardInterrupt:
             _tell(sys.stderr, "interrupted: what was measured and stored until now is kept; nothing else is left behind")
             return 1
-        except BrokenPipeError:
-            # Whoever read our output (`toolkit doctor | head`) has seen enough.
-            _close_output()
-            return 1
         except OSError as error:
             return refused(error)
     return 0
@@ -137,6 +133,9 @@ def guarded(command: Callable[[], Any]) -> int:
 
 def refused(error: OSError) -> int:
     """Say what the system refused where nobody expected it (a disk that died, an output without room); gives the exit status."""
+    if isinstance(error, BrokenPipeError):
+        _close_output()  # whoever read it (`toolkit doctor | head`) has seen enough
+        return 1
     if sys.flags.dev_mode:
         raise error
     _close_output()
