@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 __all__ = ["Fragment", "bullets", "escape", "figure_text", "paragraph", "sentence", "visible"]
@@ -22,6 +22,9 @@ LIMIT = 200
 # Controls, format characters (bidirectional marks, zero-width ones), surrogates (bytes that are no UTF-8), private and
 # unassigned ones, line and paragraph separators: whatever changes how its neighbours are shown without being seen itself.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# Accents and signs that stand on one letter, one above the other: as many as any script needs. More would cover the lines around.
+_MOST_MARKS = 4
 
 
 class Fragment(str):
@@ -58,16 +61,24 @@ def visible(text: object, limit: int | None = LIMIT) -> str:
     """
     whole = str(text)
     shown = whole if limit is None else whole[:limit]
-    plain = "".join(_seen(letter) for letter in shown)
+    plain = "".join(_seen_in(shown))
     return plain if len(shown) == len(whole) else f"{plain}… ({len(whole):,} characters)"
 
 
-def _seen(letter: str) -> str:
-    category = unicodedata.category(letter)
-    if category == "Zs":  # every width of space, so that none can feign a column
-        return " "
-    if category not in _UNSEEN:
-        return letter
+def _seen_in(text: str) -> Iterator[str]:
+    marks = 0
+    for letter in text:
+        category = unicodedata.category(letter)
+        marks = marks + 1 if category[0] == "M" else 0
+        if category == "Zs":  # every width of space, so that none can feign a column
+            yield " "
+        elif category in _UNSEEN or marks > _MOST_MARKS:
+            yield _number(letter)
+        else:
+            yield letter
+
+
+def _number(letter: str) -> str:
     point = ord(letter)
     if 0xDC80 <= point <= 0xDCFF:  # what Python makes of a byte that is no UTF-8 (surrogateescape)
         return f"\\x{point - 0xDC00:02x}"
@@ -87,11 +98,19 @@ def escape(text: object, limit: int | None = LIMIT) -> Fragment:
 
 class _Escaping(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        return escape(value if isinstance(value, Fragment) else format(value, format_spec))
+        if isinstance(value, Fragment):
+            return value
+        text = format(value, format_spec)
+        return f"<bdi>{escape(text)}</bdi>" if _runs_leftwards(text) else escape(text)
+
+
+def _runs_leftwards(text: str) -> bool:
+    """Whether letters are in it that are read from right to left, and would take the numbers around them along."""
+    return not text.isascii() and any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text)
 
 
 def sentence(pattern: str, /, *arguments: object, **named: object) -> Fragment:
-    """A sentence with values in it, each escaped. The pattern is HTML of ours, as for ``str.format``.
+    """A sentence with values in it, each escaped, for an element. The pattern is HTML of ours, as for ``str.format``.
 
     Examples
     --------

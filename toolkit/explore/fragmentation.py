@@ -12,7 +12,7 @@ from toolkit.analysis.stats import medians
 from toolkit.explore import apart, findings
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen, static
-from toolkit.markup import paragraph
+from toolkit.markup import paragraph, visible
 from toolkit.plots.fragmentation import METHODS, allocation_time, extent_map, ordered, pieces, succeeded
 from toolkit.plots.published import beside_2009
 from toolkit.plots.style import FILESYSTEM_LOOKS
@@ -106,7 +106,7 @@ def beside(session: Session) -> View:
         return View({}, lambda: draw(0))
     if static():
         return View({}, lambda: [*(draw(place)[0] for place in range(len(places))), published])
-    options = [(where, place) for place, (where, _) in enumerate(places)]
+    options = [(visible(where), place) for place, (where, _) in enumerate(places)]
     return View({"place": widgets.Dropdown(options=options, description="Today", style={"description_width": "initial"})}, draw)
 
 
@@ -118,7 +118,10 @@ def layout(session: Session) -> View:
         return View({}, lambda: [missing])
     files = sorted(extents["file"].unique())
     layout = widgets.Layout(width="28em", max_width="100%")
-    controls = {"file": widgets.Dropdown(options=files, description="File", style={"description_width": "initial"}, layout=layout)}
+    options = [(visible(file), file) for file in files]
+    controls = {
+        "file": widgets.Dropdown(options=options, description="File", style={"description_width": "initial"}, layout=layout)
+    }
 
     def draw(file: str) -> list[Block]:
         rows = extents[extents["file"] == file]

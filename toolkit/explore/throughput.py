@@ -11,7 +11,7 @@ from toolkit.analysis.throughput import throughput
 from toolkit.explore import apart, findings
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen, static
-from toolkit.markup import paragraph
+from toolkit.markup import paragraph, visible
 from toolkit.plots import throughput as plots
 from toolkit.plots.fragmentation import ordered
 from toolkit.plots.style import SOURCE_LOOKS, AltFigure
@@ -89,7 +89,7 @@ def hwrng(session: Session) -> View:
         return View({}, lambda: draw(0))
     if static():
         return View({}, lambda: [block for target in range(len(every)) for block in draw(target)])
-    options = [(name, target) for target, (name, _) in enumerate(every)]
+    options = [(visible(name), target) for target, (name, _) in enumerate(every)]
     return View({"target": widgets.Dropdown(options=options, description="Target", style={"description_width": "initial"})}, draw)
 
 

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from toolkit.explore.tables import as_html
-from toolkit.markup import Fragment, escape, paragraph
+from toolkit.markup import Fragment, escape, paragraph, visible
 from toolkit.plots import style
 
 __all__ = ["Block", "View", "choice", "display", "display_html", "nothing_chosen", "show", "show_blocks", "static"]
@@ -125,7 +125,7 @@ def choice(words: str, options: Sequence[tuple[str, object]], chosen: Sequence[o
     """A list of which several are chosen, all at first; its label stands above it in full."""
     values = [value for _, value in options]
     return widgets.SelectMultiple(
-        options=list(options),
+        options=[(visible(label), value) for label, value in options],
         value=tuple(values if chosen is None else chosen),
         description=words,
         rows=min(max(len(options), 2), _LIST_ROWS),

@@ -92,7 +92,7 @@ def _read(path: Path) -> Notebook:
         raise ReportError(
             f"notebook {visible(path.name)} cannot be read: {visible(reason)}", "Restore it from the toolkit's source."
         ) from error
-    return Notebook(path, _title(node) or path.stem, node)
+    return Notebook(path, visible(_title(node) or path.stem), node)
 
 
 def _title(node: NotebookNode) -> str:
