@@ -8,6 +8,7 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
+from toolkit.analysis.evidence import REGIMES
 from toolkit.analysis.starvation import starvation
 from toolkit.explore import findings
 from toolkit.explore.session import Session
@@ -30,7 +31,8 @@ def episodes(session: Session) -> pd.DataFrame:
     known = plots.regime_of(samples, states)
     targets = samples[_TARGET].drop_duplicates()
     judged = np.array([plots.key_of(row) in known for row in targets.itertuples(index=False)], dtype=bool)
-    return starvation(samples.merge(targets[judged], on=_TARGET), states.drop_duplicates(_TARGET, keep="last"))
+    told = states[states["regime"].isin(REGIMES)].drop_duplicates(_TARGET, keep="last")
+    return starvation(samples.merge(targets[judged], on=_TARGET), told)
 
 
 def pool(session: Session) -> View:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from toolkit.analysis.evidence import Regimes, boots_of
+from toolkit.analysis.evidence import REGIMES, Regimes, boots_of
 from toolkit.analysis.readiness import readiness as analysed
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
@@ -88,10 +88,10 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
 
 
 def regime_of(targets: pd.DataFrame, regimes: str | pd.DataFrame) -> dict[Key, str]:
-    """The regime of each host, guest and boot, where it is known."""
+    """The regime of each host, guest and boot, where it is known: a word in a table that is none of them makes none known."""
     if isinstance(regimes, str):
         return {key_of(row): regimes for row in targets[_TARGET].drop_duplicates().itertuples(index=False)}
-    rows = regimes.dropna(subset=["regime"]).drop_duplicates(_TARGET, keep="last")
+    rows = regimes[regimes["regime"].isin(REGIMES)].drop_duplicates(_TARGET, keep="last")
     return {key_of(row): str(regime) for row, regime in zip(rows[_TARGET].itertuples(index=False), rows["regime"], strict=True)}
 
 
