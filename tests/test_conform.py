@@ -112,6 +112,11 @@ REFUSED = [
     ("guest", pd.Series(["a", b"b", None], dtype=object), "bytes among its objects"),
     ("guest", pd.Series(["a", "\udc80", None], dtype=object), "Unicode"),
     ("guest", pd.Series(["a", ["b"], None], dtype=object), "list among its objects"),
+    (
+        "t_ns",
+        pd.Series([1, 2.0, 3.5], dtype=object).astype(pd.CategoricalDtype(pd.Index([1, 2.0, 3.5], dtype=object))),
+        "float among",
+    ),
     ("guest", pd.Series(pd.array([1, 2, 3])), "not text"),
 ]
 
@@ -147,6 +152,9 @@ def test_nan_is_null_in_any_kind_of_float() -> None:
 def test_instants_are_kept_whatever_their_zone_and_unit() -> None:
     made = to_arrow("entropy_samples", samples(utc=pd.Series([dt.datetime(2026, 1, 1, 5, 30, tzinfo=LATER)] * 3, dtype=object)))
     assert made["utc"][0].value == pd.Timestamp("2026-01-01", tz="UTC").value
+    odd = pd.Timestamp("2026-01-01T00:00:00.000000001Z")
+    mixed = pd.Series([odd, odd.tz_convert("Asia/Kolkata"), odd + pd.Timedelta(1)], dtype=object).astype("category")
+    assert to_arrow("entropy_samples", samples(utc=mixed))["utc"][0].value == odd.value
     seconds = pd.Series(pd.date_range("2026-01-01", periods=3, tz="Asia/Kolkata", unit="s"))
     assert to_arrow("entropy_samples", samples(utc=seconds))["utc"][0].value == seconds[0].as_unit("ns").value
 

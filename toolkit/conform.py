@@ -120,6 +120,8 @@ def _column(made: Table, field: pa.Field, series: pd.Series[Any]) -> pa.Array:
 
     if isinstance(series.dtype, pd.SparseDtype):
         series = pd.Series(series.sparse.to_dense())  # type: ignore[attr-defined]  # the stubs know no accessor here
+    if isinstance(series.dtype, pd.CategoricalDtype) and series.dtype.categories.dtype == object:
+        series = series.astype(object)  # Arrow would guess one type for all of them, and cut nanoseconds off for it
     nulls = series.isna()
     if nulls.all() and len(series):
         array = pa.nulls(len(series), field.type)

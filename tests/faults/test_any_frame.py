@@ -155,15 +155,19 @@ def _boxed(values: list[Any]) -> np.ndarray[Any, Any]:
 @st.composite
 def frames(draw: st.DrawFn) -> tuple[str, pd.DataFrame]:
     """A frame of some table, and up to three things done to it."""
-    table = draw(st.sampled_from(sorted(TABLES)))
+    table = draw(st.sampled_from([*TABLES, "system_samples", "system_samples", "system_samples"]))  # with floats
     made, rows = TABLES[table], draw(st.integers(0, 5))
     values = {field.name: draw(fitting(field, rows)) for field in made.schema}
     dtypes: dict[str, Any] = {}
     for _ in range(draw(st.integers(0, 3))):
-        field = draw(st.sampled_from(list(made.schema)))
-        what = draw(st.sampled_from(["keep", "keep", "keep", "retype", "spoil", "null", "replace"]))
+        kind = draw(st.sampled_from(sorted({str(field.type) for field in made.schema})))
+        field = draw(st.sampled_from([field for field in made.schema if str(field.type) == kind]))
+        what = draw(st.sampled_from(["keep", "keep", "keep", "retype", "spoil", "null", "replace", "integers"]))
         if what == "keep":
             dtypes[field.name] = draw(st.sampled_from(KEEPING[str(field.type)]))
+        elif what == "integers":
+            values[field.name] = draw(st.lists(WHOLE, min_size=rows, max_size=rows))
+            dtypes[field.name] = draw(st.sampled_from(["int64", "Int64", object, pd.ArrowDtype(pa.int64())]))
         elif what == "retype":
             dtypes[field.name] = draw(st.sampled_from(DTYPES))
         elif what == "replace":
@@ -193,7 +197,7 @@ def shaped(draw: st.DrawFn, frame: pd.DataFrame) -> pd.DataFrame:
     if what == "order":
         return frame[draw(st.permutations(names))]
     if what == "index":
-        return frame.set_axis(draw(st.lists(NASTY.filter(_hashable), min_size=rows, max_size=rows)) if rows else frame.index)
+        return frame.set_axis(pd.Index(draw(st.lists(NASTY.filter(_hashable), min_size=rows, max_size=rows)), dtype=object))
     if what == "levels":
         return frame.set_axis(pd.MultiIndex.from_product([["x"], [1.5] * rows]) if rows else frame.index)
     if what == "label":
@@ -291,7 +295,7 @@ def test_any_frame_is_stored_and_read_back_equal_or_refused_with_a_reason() -> N
     outcomes: Counter[str] = Counter()
 
     @given(drawn=frames())
-    @settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     def any_frame(drawn: tuple[str, pd.DataFrame]) -> None:
         table, frame = drawn
         made = TABLES[table]
@@ -314,5 +318,5 @@ def test_any_frame_is_stored_and_read_back_equal_or_refused_with_a_reason() -> N
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         store = open_store(Path(folder) / "store")
         any_frame()
-    assert outcomes["stored"] > 150, outcomes
-    assert outcomes["refused"] > 150, outcomes
+    assert outcomes["stored"] > 100, outcomes
+    assert outcomes["refused"] > 100, outcomes
