@@ -14,6 +14,7 @@ from toolkit.sensors.allocation import METHODS, Allocation, allocate
 
 MIB = 1024 * 1024
 FILESYSTEMS = ("ext3", "ext4", "xfs", "btrfs", "tmpfs")
+SIZES_BYTES = (256 * MIB, 1024 * MIB)
 #: Methods that on these file systems only note down what is allocated: so short that a ratio would compare timers.
 BRIEF = {"posix_fallocate", "fallocate", "ftruncate"}
 WITH_EXTENTS = {"ext4", "xfs", "btrfs"}
@@ -27,11 +28,11 @@ def figures() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         peer = Path(folder, "peer")
         subprocess.run(["cc", "-O2", "-Wall", "-o", peer, Path(__file__).with_name("peer.c")], check=True)
-        with scratch_filesystems(FILESYSTEMS, 1600 * MIB) as scratch:
+        with scratch_filesystems(FILESYSTEMS, max(SIZES_BYTES) * 3 // 2 + 64 * MIB) as scratch:
             for left_out in scratch.left_out:
                 print(f"  not measured: {left_out.capability}: {left_out.detail}")
             for made in scratch.filesystems.values():
-                for size_bytes in (256 * MIB, 1024 * MIB):
+                for size_bytes in SIZES_BYTES:
                     for method in METHODS:
                         yield from _cell(made, method, size_bytes, peer)
 
