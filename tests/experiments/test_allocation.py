@@ -17,11 +17,13 @@ from tests.needs import require_root
 from tests.traces import traces
 from toolkit import mounts, runs, scratch
 from toolkit.errors import NotMeasuredWarning, ScratchError, UnavailableError, UsageError
+from toolkit.experiments import allocation as experiments_allocation
 from toolkit.experiments.allocation import allocate, allocate_on, in_directory, on_scratch
 from toolkit.experiments.plan import plan
 from toolkit.filesystems import FILESYSTEMS, Support
 from toolkit.sensors import allocation
 from toolkit.sensors.allocation import METHODS
+from toolkit.sensors.write_loop import NativeLoop
 from toolkit.tables import TABLES
 
 _MIB = 1024 * 1024
@@ -327,3 +329,12 @@ def test_progress_is_told_between_measurements_and_ends_complete(root: Path) -> 
     assert [done for done, _, _ in told] == [0, 1, 2, 3]
     assert {total for _, total, _ in told} == {3}
     assert "ftruncate of 4 KiB on " in told[0][2]
+
+
+@pytest.mark.parametrize(("method", "said"), [("write_4k", True), ("ftruncate", False)])
+def test_writes_looped_in_python_are_said(method: str, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments_allocation, "native_loop", lambda: NativeLoop(None, "no machine code for a z80"))
+    with in_directory(tmp_path, [method], 2**20, 1, 1) as experiment:
+        details = [left.detail for left in experiment.left_out if left.capability == "writes timed as in C"]
+    assert len(details) == said
+    assert all("z80" in detail and "overhead_ns" in detail for detail in details)

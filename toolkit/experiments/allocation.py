@@ -28,6 +28,7 @@ from toolkit.scratch import LeftOut, ScratchFilesystem, scratch_filesystems
 from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors import allocation
 from toolkit.sensors.extents import CANNOT_SAY, file_extents
+from toolkit.sensors.write_loop import native_loop
 from toolkit.turns import Turn, check_if_busy, turn
 from toolkit.units import bytes_text
 
@@ -43,6 +44,9 @@ SIZE_BYTES = 256 * _MIB
 
 #: The capability that scratch file systems give and a folder cannot.
 FRESH_CACHES = "allocation on fresh caches"
+
+#: The capability that a loop of writes in machine code gives.
+EXACT_WRITES = "writes timed as in C"
 
 #: Repeats where none are said: the least for which a median's bootstrap interval begins to mean something.
 REPEATS = 7
@@ -289,7 +293,7 @@ def on_scratch(
     with held as mine, scratch_filesystems(names, size, root=root, progress=progress) as scratch:
         places = {name: _scratch_place(made) for name, made in scratch.filesystems.items()}
         possible = [cell for cell in cells if cell.filesystem in places]
-        yield Experiment(possible, places, [*scratch.left_out, *disturbed(mine)], mine, progress)
+        yield Experiment(possible, places, [*scratch.left_out, *_looped(possible), *disturbed(mine)], mine, progress)
 
 
 @contextlib.contextmanager
@@ -332,7 +336,15 @@ def in_directory(
         )
         # Until here nothing disturbs anybody, and whoever is refused has not waited for it.
         with turn(if_busy, progress) as mine:
-            yield Experiment(cells, {name: place}, [left_out, *disturbed(mine)], mine, progress)
+            yield Experiment(cells, {name: place}, [left_out, *_looped(cells), *disturbed(mine)], mine, progress)
+
+
+def _looped(cells: Sequence[Cell]) -> list[LeftOut]:
+    """What is to be said where blocks are written by a loop in Python."""
+    why_not = native_loop().why_not
+    if why_not is None or not any(cell.method.startswith("write_") for cell in cells):
+        return []
+    return [LeftOut(EXACT_WRITES, f"{why_not}: blocks are written by a loop in Python, and overhead_ns says about what that costs")]
 
 
 def _seed(seed: int | None, run: Run | None) -> int:
