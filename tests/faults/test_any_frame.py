@@ -242,8 +242,9 @@ def same(field: pa.Field, before: Any, after: Any) -> bool:
         return False
     if kind == "int64":
         return type(after) is int and before == after and int(before) == after
-    exact = isinstance(after, float) and before == after and (abs(int(before)) <= 2**53 or isinstance(before, (float, np.floating)))
-    return exact and (before != 0 or not isinstance(before, (float, np.floating)) or np.signbit(before) == np.signbit(after))
+    if isinstance(before, (int, np.integer)):
+        return isinstance(after, float) and int(before) == after
+    return isinstance(after, float) and before == after and bool(np.signbit(before) == np.signbit(after))
 
 
 def _null(value: Any) -> bool:
