@@ -39,7 +39,7 @@ def called(
         (cwd / "file").write_bytes(b"x" * 8192)
     command = [*prefix, sys.executable, "-m", "toolkit", name, *WORDS[name], *more]
     surroundings = os.environ | dict(environment or {})
-    return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, check=False, timeout=240)
 
 
 def refused(done: subprocess.CompletedProcess[bytes], *words: bytes, status: int = 1) -> None:
