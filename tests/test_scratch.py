@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,40 @@ def test_what_somebody_keeps_open_is_named_and_the_rest_is_removed(root: Path, m
             holder.kill()
     # The kernel lets the loop device go with its last user.
     assert not [trace for trace in traces(root) if trace.startswith("loop")]
+
+
+@pytest.mark.root
+def test_what_a_signal_made_us_forget_to_close_holds_nothing_up(root: Path) -> None:
+    require_root()
+    with contextlib.ExitStack() as forgotten, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with scratch_filesystems(["tmpfs", "ext4"], 64 * _MIB, root=root) as made, (root / "kept").open("w") as kept:
+            descriptors = [os.open(made.filesystems["ext4"].source, os.O_RDONLY)]
+            for found in made.filesystems.values():
+                descriptors.append(os.open(found.point, os.O_RDONLY))
+                descriptors.append(os.open(found.point / "file", os.O_CREAT | os.O_WRONLY))
+            for descriptor in descriptors:
+                forgotten.callback(os.close, descriptor)
+        kept_there = Path(kept.name)
+        assert traces(root) == [f"file: {kept_there}"]
+        assert {os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in descriptors} == {os.devnull}
+        assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
+
+
+@pytest.mark.root
+def test_only_what_is_on_our_own_file_system_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_root()
+    monkeypatch.setattr("toolkit.scratch_folder._PATIENCE_S", 0.1)
+    context = scratch_filesystems(["tmpfs"], 4 * _MIB, root=root)
+    point = context.__enter__().filesystems["tmpfs"].point
+    with (root / "kept").open("w") as kept, subprocess.Popen(["sleep", "60"], cwd=point) as holder:
+        try:
+            with pytest.warns(ToolkitWarning, match="in use by sleep"):
+                context.__exit__(None, None, None)
+            kept.write("x")
+        finally:
+            holder.kill()
+    assert (root / "kept").read_text() == "x"
 
 
 @pytest.mark.root

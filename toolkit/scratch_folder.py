@@ -345,6 +345,8 @@ def _unmount_below(folder: Path) -> list[str]:
         try:
             mounts.unmount(point)
         except OSError as error:
+            if error.errno == errno.EBUSY:
+                _let_go_of_mounted(point)
             # EINVAL: somebody else unmounted it first.
             if time.monotonic() < deadline and error.errno in (errno.EBUSY, errno.EINVAL):
                 time.sleep(_PAUSE_S)
@@ -356,6 +358,20 @@ def _unmount_below(folder: Path) -> list[str]:
                 return [*problems, f"{point} cannot be unmounted ({stuck.strerror}) and is in use by {users}"]
             problems.append(f"{point} was unmounted, but is in use by {users}")
     return problems
+
+
+def _let_go_of_mounted(point: Path) -> None:
+    """Let go of what we ourselves have open on a file system of ours."""
+    with contextlib.suppress(OSError):  # of its disk, whose files cannot be told then
+        device = point.stat().st_dev
+        # The same: it was unmounted meanwhile.
+        if device != point.parent.stat().st_dev:
+            mounts.let_go(lambda ours: ours.st_dev == device)
+
+
+def _let_go_of_device(path: Path) -> None:
+    number = path.stat().st_rdev
+    mounts.let_go(lambda ours: stat.S_ISBLK(ours.st_mode) and ours.st_rdev == number)
 
 
 def _users(point: Path) -> str:
@@ -373,6 +389,8 @@ def _detach_below(folder: Path) -> list[str]:
         busy = [device for device in devices if not mounts.detach(device)]
         if not busy:
             break
+        for device in busy:
+            _let_go_of_device(device)
         if time.monotonic() > deadline:
             return [f"{device} is in use, and is detached when that ends" for device in busy]
         time.sleep(_PAUSE_S)

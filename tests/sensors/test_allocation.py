@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,12 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 import os, subprocess, sys
 from toolkit.sensors import mapping
 fd = os.open({str(tmp_path / "file")!r}, os.O_RDWR | os.O_CREAT)
-child = subprocess.Popen([sys.executable, "-I", "-S", mapping.__file__, str(fd), str(2**34), str(os.getpid())], pass_fds=(fd,))
+command = [sys.executable, "-I", "-S", mapping.__file__, str(fd), str(2**34), str(os.getpid())]
+child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(fd,))
+child.stdin.write(b"begin")
+child.stdin.flush()
+while os.fstat(fd).st_size == 0:
+    pass
 print(child.pid, flush=True)
 child.wait()
 """
@@ -250,6 +256,28 @@ def test_an_interrupt_ends_the_child_too(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         allocate(str(tmp_path / "file"), "mmap_memset", MIB)
     assert _children() == before
+
+
+def test_a_child_that_its_parent_was_interrupted_before_knowing_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+            # As if the signal had come before anything was known of it: what is open is closed when nobody has it any more.
+            self._child_created = False
+            for pipe in (self.stdin, self.stdout):
+                pipe.close()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(allocation.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        allocate(str(tmp_path / "file"), "mmap_memset", MIB)
+    assert os.waitstatus_to_exitcode(os.waitpid(started[0], 0)[1]) == 0
+    assert (tmp_path / "file").stat().st_size == 0
 
 
 def _children() -> set[str]:

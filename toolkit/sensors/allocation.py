@@ -280,12 +280,13 @@ def _in_child(fd: int, size_bytes: int) -> tuple[int, int]:
     # -I and -S: nothing of the user's is imported, and it starts in a few milliseconds.
     command = [sys.executable, "-I", "-S", mapping.__file__, str(fd), str(size_bytes), str(os.getpid())]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(fd,)
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(fd,)
     ) as child:
         try:
-            words = child.communicate()[0].split()
+            words = child.communicate(b"begin")[0].split()
         except BaseException:
             child.kill()
+            child.wait()  # subprocess would leave it to the interpreter's end
             raise
     if child.returncode == 0 and len(words) == 2 and words[0] != b"errno":
         return int(words[0]), int(words[1])

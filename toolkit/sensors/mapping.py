@@ -76,7 +76,8 @@ def _main() -> None:
     fd, size_bytes, parent = (int(word) for word in sys.argv[1:])
     # Whoever kills the toolkit kills its measurement: a child that went on would keep the file system busy.
     _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    # A parent that was interrupted before it knew of us never says that we may begin.
+    if os.getppid() != parent or not os.read(0, 1):
         return
     try:
         print(*memset_mapped(fd, size_bytes))  # noqa: T201
