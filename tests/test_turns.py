@@ -69,15 +69,17 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 
 def test_the_second_says_who_measures_and_begins_when_that_one_ends(name: str) -> None:
-    with _holder(name) as first, _holder(name) as second:
-        begun, other = (first, second) if _said(first.stdout) == "begun" else (second, first)
-        said = _said(other.stderr)
-        assert f"Another allocation experiment (process {begun.pid}) is measuring on this machine" in said
+    with contextlib.ExitStack() as both:
+        first = both.enter_context(_holder(name))
+        assert _said(first.stdout) == "begun"
+        second = both.enter_context(_holder(name))
+        said = _said(second.stderr)
+        assert f"Another allocation experiment (process {first.pid}) is measuring on this machine" in said
         assert "this one waits until it ends (to measure beside it: --if-busy go-on, or if_busy='go-on')" in said
-        assert other.poll() is None
-        assert _end(begun) == "ended"
-        assert _said(other.stdout) == "begun"
-        assert _end(other) == "ended"
+        assert second.poll() is None
+        assert _end(first) == "ended"
+        assert _said(second.stdout) == "begun"
+        assert _end(second) == "ended"
 
 
 def test_a_turn_ends_with_its_process_however_that_ends(name: str) -> None:
@@ -171,16 +173,21 @@ def test_no_child_keeps_the_turn_of_its_parent(name: str) -> None:
         with turn():
             started = children.enter_context(subprocess.Popen(["sleep", "60"]))
             children.callback(started.kill)
-            pipe = os.pipe()
+            pipe, begun = os.pipe(), os.pipe()
             forked = os.fork()
             if forked == 0:
                 with contextlib.suppress(BaseException):
                     os.close(pipe[1])
+                    os.write(begun[1], b"!")
                     os.read(pipe[0], 1)
                 os._exit(0)
             os.close(pipe[0])
             children.callback(os.waitpid, forked, 0)
             children.callback(os.close, pipe[1])
+            # Python lets go of the turn in the child as its first act there, but for a moment the child has it.
+            assert os.read(begun[0], 1) == b"!"
+            for end in begun:
+                os.close(end)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with turn():

@@ -9,10 +9,10 @@ from pathlib import Path
 def traces(root: Path) -> list[str]:
     """Everything of the machine that names a folder, and everything in it."""
     name = str(root.resolve())
-    found = [f"mount: {line}" for line in Path("/proc/mounts").read_text().splitlines() if name in line]
+    found = [f"mount: {line}" for line in Path("/proc/mounts").read_text(errors="surrogateescape").splitlines() if name in line]
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
-            if name in backing.read_text():
+            if name in backing.read_text(errors="surrogateescape"):
                 found.append(f"loop device: {backing}")
         except OSError:
             # Detached between the listing and the look.

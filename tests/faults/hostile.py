@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,21 +96,48 @@ TOGETHER: list[str] = [
 ]
 
 
-def store(path: Path, texts: Iterable[str], tables: Collection[str] | None = None) -> Store:
+#: Hosts of a mixed store, and how far apart their texts are: with its columns they go through all of the texts.
+HOSTS, APART = 5, 3
+
+
+def store(path: Path, texts: Iterable[str], tables: Collection[str]) -> Store:
     """A store all of whose text is hostile: a host a text, and the same text in each other column of its rows."""
+    each = [
+        {name: frame.assign(**_columns(frame, lambda _, text=text: text)) for name, frame in _frames().items()} for text in texts
+    ]
+    return _stored(path, each, tables)
+
+
+def mixed(path: Path) -> Store:
+    """A store of a few hosts all of whose text is hostile, each column's another; in every table, so that all that is shown is."""
+
+    def text(number: int, column: str) -> str:
+        place = 0 if column == "host" else 1 + sorted(_every_column()).index(column)
+        return TOGETHER[(number * APART + place) % len(TOGETHER)]
+
+    each = []
+    for number in range(HOSTS):
+        # By turns: what the toolkit compares with words of its own stays its own in every other host.
+        kept = {"settings_json", *(("regime", "method", "source") if number % 2 else ())}
+        frames = _frames().items()
+        each.append({name: frame.assign(**_columns(frame, partial(text, number), kept)) for name, frame in frames})
+    return _stored(path, each, TABLES)
+
+
+def _stored(path: Path, each: Iterable[dict[str, pd.DataFrame]], tables: Collection[str]) -> Store:
     opened = open_store(path)
     frames: dict[str, list[pd.DataFrame]] = {}
-    for number, text in enumerate(texts):
-        for table, frame in _frames(number, text).items():
-            if tables is None or table in tables:
+    for made_of in each:
+        for table, frame in made_of.items():
+            if table in tables:
                 frames.setdefault(table, []).append(frame)
-    for table, made_of in frames.items():
-        opened.append(table, pd.concat(made_of, ignore_index=True))
+    for table, several in frames.items():
+        opened.append(table, pd.concat(several, ignore_index=True))
     return opened
 
 
-def _frames(number: int, text: str) -> dict[str, pd.DataFrame]:
-    frames = {
+def _frames() -> dict[str, pd.DataFrame]:
+    return {
         "runs": made.runs(),
         "capabilities": made.capabilities(),
         "rng_state": made.rng_state(),
@@ -120,14 +148,15 @@ def _frames(number: int, text: str) -> dict[str, pd.DataFrame]:
         ),
         "extents": made.extents(4),
     }
-    # By turns: what the toolkit compares with words of its own stays its own in every other text.
-    kept = {"settings_json", *(("regime", "method", "source") if number % 2 else ())}
-    return {name: _hostile(frame, text, kept) for name, frame in frames.items()}
 
 
-def _hostile(frame: pd.DataFrame, text: str, kept: set[str]) -> pd.DataFrame:
-    columns = [name for name in frame.columns if frame[name].dtype == "str" and name not in kept]
-    return frame.assign(**{name: np.full(len(frame), text, dtype=object) for name in columns})
+def _columns(frame: pd.DataFrame, text: Callable[[str], str], kept: Collection[str] = ("settings_json",)) -> dict[str, np.ndarray]:
+    names = [name for name in frame.columns if frame[name].dtype == "str" and name not in kept]
+    return {name: np.full(len(frame), text(name), dtype=object) for name in names}
+
+
+def _every_column() -> set[str]:
+    return {name for table in TABLES for name in text_columns(table)}
 
 
 def text_columns(table: str) -> list[str]:

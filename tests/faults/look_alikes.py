@@ -147,8 +147,8 @@ def clear_up(folder: Path) -> None:
 
 def loop_devices() -> list[dict[str, object]]:
     """As losetup lists them."""
-    said = subprocess.run([require_tool("losetup"), "--list", "--json"], capture_output=True, text=True, check=True).stdout
-    found: list[dict[str, object]] = json.loads(said)["loopdevices"] if said.strip() else []
+    said = subprocess.run([require_tool("losetup"), "--list", "--json"], capture_output=True, check=True).stdout
+    found: list[dict[str, object]] = json.loads(said.decode(errors="surrogateescape"))["loopdevices"] if said.strip() else []
     return found
 
 
@@ -164,7 +164,7 @@ def _of_file(path: Path) -> tuple[object, ...]:
 
 
 def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+    return Path(path).read_text(errors="surrogateescape").splitlines()
 
 
 def _process(pid: int) -> tuple[str, ...]:

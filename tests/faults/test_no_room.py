@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import media
-from tests.faults.commands import STORING, WORDS, called, names, refused
+from tests.faults.commands import STORING, WORDS, called, names, refused, several, words
 from tests.needs import require_root, require_tool
 from tests.report.books import figure, notebook, small_store
 from toolkit import runs
@@ -51,31 +51,29 @@ def test_every_command_has_its_words_here() -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", STORING)
-def test_a_store_without_room_is_one_error_and_holds_nothing_in_part(name: str, place: Path, tmp_path: Path) -> None:
+def test_a_store_without_room_is_one_error_for_every_command_and_holds_nothing_in_part(place: Path, tmp_path: Path) -> None:
     store = open_store(place / "store")
+    asked = [words(name, "--store", str(place / folder)) for name in STORING for folder in ("store", "new")]
     with media.full(place):
-        refused(called(name, "--store", str(place / "store"), cwd=tmp_path), b"No space left on device")
-        refused(called(name, "--store", str(place / "new"), cwd=tmp_path), b"No space left on device")
+        for done in several(asked, tmp_path):
+            refused(done, b"No space left on device")
     assert store.tables() == []
     assert files(place) == ["store/virt-toolkit-store.json"]
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", STORING)
-def test_a_store_on_a_read_only_file_system_is_one_error(name: str, place: Path, tmp_path: Path) -> None:
+def test_a_store_on_a_read_only_file_system_is_one_error_for_every_command(place: Path, tmp_path: Path) -> None:
     open_store(place / "store")
     read_only(place)
-    refused(called(name, "--store", str(place / "store"), cwd=tmp_path), b"Read-only file system")
+    for done in several([words(name, "--store", str(place / "store")) for name in STORING], tmp_path):
+        refused(done, b"Read-only file system")
     assert files(place) == ["store/virt-toolkit-store.json"]
 
 
 @pytest.mark.root
 def test_a_watch_whose_disk_fills_ends_with_the_error_and_keeps_what_was_stored_before(place: Path, tmp_path: Path) -> None:
-    words = ["watch", "--for", "1h", "--every", "10ms", "--store", str(place / "store")]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "toolkit", *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "toolkit", "watch", "--for", "1h", "--every", "10ms", "--store", str(place / "store")]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         until = time.monotonic() + 60
         while not list(place.glob("store/entropy_samples/**/part-*.parquet")):
@@ -130,10 +128,10 @@ def test_a_report_that_may_not_be_written_is_told_before_a_notebook_runs(place: 
     assert list((place / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"], ["watch", "--help"], ["--version"]])
-def test_an_output_without_room_is_one_error(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [["doctor"], ["doctor", "--json"], ["watch", "--help"], ["--version"]])
+def test_an_output_without_room_is_one_error(asked: list[str], tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "toolkit", *words]
+        command = [sys.executable, "-m", "toolkit", *asked]
         done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == b"error: the system refused: No space left on device"
@@ -142,9 +140,9 @@ def test_an_output_without_room_is_one_error(words: list[str], tmp_path: Path) -
 
 
 def test_standard_streams_that_are_closed_are_not_replaced_by_a_file_of_ours(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "toolkit", "watch", "--for", "200ms"]
+    command = [sys.executable, "-m", "toolkit", "watch", "--for", "200ms"]
     program = "import os, sys; [os.close(number) for number in range(3)]; os.execv(sys.argv[1], sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-c", program, *command], cwd=tmp_path, check=False)
     assert done.returncode == 0
     assert not open_store(tmp_path / "store", create=False).read("entropy_samples").empty
 

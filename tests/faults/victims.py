@@ -259,13 +259,13 @@ def things_below(root: Path) -> list[tuple[str, str]]:
     """Folders, mounts and loop devices below a folder, each with the first part of its path there."""
     found = [("folder", path.name) for path in root.iterdir() if path.suffix != ".owner"]
     prefix = f"{root}/"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         point = line.split(" ")[4]
         if point.startswith(prefix):
             found.append(("mount", point.removeprefix(prefix).split("/")[0]))
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):
-            path = backing.read_text().rstrip("\n")
+            path = backing.read_text(errors="surrogateescape").rstrip("\n")
             if path.startswith(prefix):
                 found.append(("loop device", path.removeprefix(prefix).split("/")[0]))
     return found
@@ -276,7 +276,7 @@ def in_session(session: int) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            name, _, rest = (process / "stat").read_text().rpartition(")")
+            name, _, rest = (process / "stat").read_text(errors="surrogateescape").rpartition(")")
             state, _parent, _group, its_session = rest.split()[:4]
             if int(its_session) == session and state not in "ZX":
                 found.append(f"{name}) {state}")
