@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -431,32 +430,6 @@ def test_hidden_files_are_passed_over(store: Store) -> None:
     (path.parent / ".part-x.parquet").write_bytes(b"half")
     (store.path / "entropy_samples" / ".DS_Store").touch()
     assert len(store.read("entropy_samples")) == 5
-
-
-@pytest.mark.root
-def test_what_this_user_may_not_read_is_named_and_what_he_may_not_write_is_refused() -> None:
-    require_root()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        store = open_store(Path(folder) / "store")
-        store.append("entropy_samples", samples(run="closed"))
-        for path in [store.path, *store.path.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        (closed,) = store.files("entropy_samples")
-        store.append("entropy_samples", samples(run="open"))[0].chmod(0o644)
-        closed.chmod(0o600)
-        os.seteuid(65534)
-        try:
-            assert open_store(store.path).path == store.path
-            with pytest.warns(DamagedFileWarning, match="may not read"):
-                assert set(store.read("entropy_samples")["run_id"]) == {"open"}
-            with pytest.raises(StoreError, match="Permission denied") as refused:
-                store.append("entropy_samples", samples())
-            assert "ask the owner" in refused.value.remedy
-            with pytest.raises(StoreError, match="Permission denied"):
-                open_store(store.path / "inner")
-        finally:
-            os.seteuid(0)
 
 
 @pytest.mark.root

@@ -31,10 +31,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pins = re.findall(r"^([a-z0-9_.-]+==[^\\\n]+)", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(pin.strip() for pin in pins) + "\n")
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, capture_output=True)
     bin_folder = folder / "venv" / "bin"
-    pip = [str(bin_folder / "python"), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(bin_folder / "python"), "install", "--quiet"]
+    # What is not imported here need not be compiled.
+    subprocess.run([*pip, "--no-compile", "--constraint", str(constraints), str(wheel)], check=True, capture_output=True)
     return bin_folder
 
 

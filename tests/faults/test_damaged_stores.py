@@ -445,6 +445,7 @@ from toolkit.cli import app
 store = toolkit.open_store(sys.argv[1])
 store.read("entropy_samples"); store.scan("entropy_samples").compute()  # loads all that the ordinary user may not
 os.setgroups([]); os.setresgid(*[int(sys.argv[2])] * 3); os.setresuid(*[int(sys.argv[2])] * 3)
+store = toolkit.open_store(sys.argv[1])
 for use in (lambda: store.read("entropy_samples"), lambda: store.scan("entropy_samples").compute(scheduler="synchronous")):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

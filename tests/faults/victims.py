@@ -25,7 +25,7 @@ from typing import Any
 
 import toolkit.__main__
 from toolkit import cli, doctor, mounts, scratch, scratch_folder, spoken, terminal, turns
-from toolkit.experiments import allocation, survey
+from toolkit.experiments import allocation, places, survey
 from toolkit.experiments.allocation import allocate_on
 from toolkit.sensors import allocation as sensor
 from toolkit.store import Store
@@ -153,7 +153,7 @@ def watch_all(phases: Phases) -> None:
     phases.watch(mounts, "sync_filesystem", "sync")
     phases.watch(sensor, "allocate", "allocate")
     phases.watch(sensor, "_in_child", "allocate in a child")
-    phases.watch(allocation, "_fragments", "extents")
+    phases.watch(places, "_fragments", "extents")
     phases.watch(scratch_folder, "_remove_all", "remove")
     phases.watch(scratch_folder, "_detach_below", "detach")
     phases.watch(scratch_folder, "_delete", "delete")

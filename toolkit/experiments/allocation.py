@@ -1,7 +1,7 @@
 """How long each way to allocate a file takes, and into how many pieces the file falls: on scratch file systems, or in a folder.
 
-In which order is said in :mod:`toolkit.experiments.plan`; how one file is allocated and timed, in
-:mod:`toolkit.sensors.allocation`.
+In which order is said in :mod:`toolkit.experiments.plan`; where, and how one file is measured there, in
+:mod:`toolkit.experiments.places`; how it is allocated and timed, in :mod:`toolkit.sensors.allocation`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ import errno
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from toolkit import mounts
-from toolkit.errors import UnavailableError
 from toolkit.experiments.company import disturbed
+from toolkit.experiments.places import Place, measured, on_filesystem
 from toolkit.experiments.plan import Cell, plan, several
 from toolkit.filesystems import FILESYSTEMS, can_make, filesystem
 from toolkit.images import check_space
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run, begin
-from toolkit.scratch import LeftOut, ScratchFilesystem, scratch_filesystems
+from toolkit.scratch import LeftOut, scratch_filesystems
 from toolkit.scratch_folder import ScratchFolder
-from toolkit.sensors import allocation
-from toolkit.sensors.extents import CANNOT_SAY, file_extents
 from toolkit.sensors.write_loop import native_loop
 from toolkit.turns import Turn, check_if_busy, turn
 from toolkit.units import bytes_text
@@ -50,19 +48,6 @@ EXACT_WRITES = "writes timed as in C"
 
 #: Repeats where none are said: the least for which a median's bootstrap interval begins to mean something.
 REPEATS = 7
-
-
-class Place(NamedTuple):
-    """Where files are allocated: a file system, or a folder on one.
-
-    ``fresh`` brings it into the state that each measurement begins with, and gives the ``st_dev`` that it then has.
-    """
-
-    filesystem: str
-    folder: Path
-    mkfs_options: str | None
-    mount_options: str | None
-    fresh: Callable[[], int]
 
 
 @dataclass
@@ -108,7 +93,7 @@ class Experiment:
             place = self.places[cell.filesystem]
             row = {**cell._asdict(), "position": position, "mkfs_options": place.mkfs_options, "mount_options": place.mount_options}
             try:
-                row.update(_measured(place, cell))
+                row.update(measured(place, cell))
             except OSError as error:
                 row["errno"] = error.errno or errno.EIO
             yield row
@@ -291,7 +276,7 @@ def on_scratch(
     able = any(can_make(name).available for name in names)
     held = turn(if_busy, progress) if able else contextlib.nullcontext(Turn(None))
     with held as mine, scratch_filesystems(names, size, root=root, progress=progress) as scratch:
-        places = {name: _scratch_place(made) for name, made in scratch.filesystems.items()}
+        places = {name: on_filesystem(made) for name, made in scratch.filesystems.items()}
         possible = [cell for cell in cells if cell.filesystem in places]
         yield Experiment(possible, places, [*scratch.left_out, *_looped(possible), *disturbed(mine)], mine, progress)
 
@@ -356,71 +341,3 @@ def _seed(seed: int | None, run: Run | None) -> int:
 def _image_bytes(largest_bytes: int) -> int:
     """The size of each image: the largest file takes no more than two thirds, and small files do not make a cramped file system."""
     return max(512 * _MIB, 256 * _MIB + largest_bytes * 5 // 4)
-
-
-def _scratch_place(made: ScratchFilesystem) -> Place:
-    def fresh() -> int:
-        made.remount()
-        return made.device
-
-    return Place(made.name, made.point, made.mkfs_options, made.mount_options, fresh)
-
-
-def _measured(place: Place, cell: Cell) -> dict[str, Any]:
-    """Allocate one fresh file, and remove it.
-
-    Raises
-    ------
-    OSError
-        If it could not even be made.
-    """
-    device = place.fresh()
-    folder = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(folder).st_dev != device:
-            # Unmounted behind our back: what lies below must not be measured in its name.
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place.folder))
-        name = f"{secrets.token_hex(8)}.allocation"
-        try:
-            measured = allocation.allocate(name, cell.method, cell.size_bytes, dir_fd=folder)._asdict()
-            if measured["errno"] is None:  # what a refused file holds says nothing about its method
-                measured.update(_fragments(name, folder))
-        finally:
-            gone = _removed(name, folder)
-    finally:
-        os.close(folder)
-    measured["errno"] = measured["errno"] or gone
-    return measured
-
-
-def _fragments(name: str, folder: int) -> dict[str, int | None]:
-    """The file's extents and discontinuities, each null where the file system does not say or they cannot be compared.
-
-    An error of the disk on the way is no such null: it is the measurement's ``errno``.
-    """
-    nothing: dict[str, int | None] = {"extents": None, "discontinuities": None}
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        # Its errno is known: the file could not be made, or the file system is gone.
-        return nothing
-    try:
-        found = file_extents(fd)
-    except UnavailableError as error:
-        refused = error.__cause__
-        if isinstance(refused, OSError) and refused.errno not in CANNOT_SAY:
-            return {**nothing, "errno": refused.errno}
-        return nothing
-    finally:
-        os.close(fd)
-    return {"extents": len(found), "discontinuities": found.discontinuities() if found.comparable() else None}
-
-
-def _removed(name: str, folder: int) -> int | None:
-    """Unlink the file and write that out; gives the error's number if the file system is past that."""
-    try:
-        os.unlink(name, dir_fd=folder)
-        mounts.sync_filesystem(folder)
-    except OSError as error:
-        return error.errno
-    return None

@@ -118,7 +118,9 @@ class Part:
             else:
                 return None
         encoded = pa.array(values, pa.string()).dictionary_encode()
-        codes = np.repeat(np.asarray(encoded.indices.fill_null(-1)), [group.num_rows for group in groups])
+        # As narrow as they fit, as pandas has them: what is as long as the rows and is not needed would cost more than it tells.
+        kind = np.min_scalar_type(-len(encoded.dictionary) - 1)
+        codes = np.repeat(np.asarray(encoded.indices.fill_null(-1)).astype(kind), [group.num_rows for group in groups])
         return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0 if None in values else None), encoded.dictionary)
 
     def read(self, columns: list[str], where: Where, *, threads: bool = True) -> pa.Table | None:
