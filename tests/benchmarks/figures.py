@@ -6,8 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 __all__ = ["ROUNDS", "Figure", "against", "compared", "in_turn", "seconds", "within"]
+
+Given = TypeVar("Given")
 
 #: The least number of rounds that a median here is of.
 ROUNDS = 7
@@ -51,7 +54,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def in_turn(works: Sequence[Callable[[], float]], rounds: int = ROUNDS) -> list[tuple[float, ...]]:
+def in_turn(works: Sequence[Callable[[], Given]], rounds: int = ROUNDS) -> list[tuple[Given, ...]]:
     """What each gives, round by round, each round in the other order than the one before; a first round does not count."""
     found = []
     for number in range(rounds + 1):
