@@ -15,7 +15,8 @@ from toolkit.errors import StoreError, ToolkitError, UsageError
 from toolkit.experiments import watch as watching
 from toolkit.experiments.watch import watch
 from toolkit.runs import begin
-from toolkit.sensors.rng import Look, PoolSample
+from toolkit.sensors.look import Look, PoolSample, RawLook
+from toolkit.sensors.ticks import Ticks
 from toolkit.store import Store, open_store
 from toolkit.tables import TABLES
 
@@ -54,16 +55,30 @@ def test_one_look_is_made_where_the_interval_is_longer_than_the_watch() -> None:
 class _Slow(Look):
     """A look that takes longer than three intervals of a hundredth of a second."""
 
-    def __call__(self) -> PoolSample:
+    def series(self, ticks: Ticks, looks: int, until_ns: int, into: list[RawLook]) -> None:
+        super().series(ticks, 1, until_ns, into)
         time.sleep(0.035)
-        return super().__call__()
 
 
 def test_moments_that_pass_are_gaps_and_are_not_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "Look", _Slow)
     samples = watch(0.2, 0.01)
-    assert 1 < len(samples) <= 6
+    assert 1 < len(samples) <= 7
     assert samples["t_ns"].is_monotonic_increasing
+
+
+def test_a_watch_ends_in_time_whatever_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stalled(Look):
+        def series(self, ticks: Ticks, looks: int, until_ns: int, into: list[RawLook]) -> None:
+            time.sleep(0.15)  # in the middle of what was to be made at one go
+            super().series(ticks, looks, until_ns, into)
+
+    monkeypatch.setattr(watching, "Look", Stalled)
+    samples = watch(0.2, 0.001)
+    since_ns = samples["t_ns"] - samples["t_ns"].iloc[0]
+    # One look may follow the end: the one that found it passed.
+    assert (since_ns[:-1] < 200_000_000).all()
+    assert len(samples) <= 60
 
 
 def test_what_a_machine_does_not_tell_is_null(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 from tests.sensors.interpreters import as_nobody, carried, interpreters
 from tests.trees import TREES, copied
 from toolkit.sensors import rng
-from toolkit.sensors.rng import Look, PoolSample, read_rng_state, regime
+from toolkit.sensors.look import PoolSample
+from toolkit.sensors.rng import read_rng_state, regime
 
 _RANDOM = "proc/sys/kernel/random"
 
@@ -176,60 +176,18 @@ def test_a_running_feeder_is_seen(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_a_look_says_not_ready_while_getrandom_would_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    def would_block(_size: int, _flags: int) -> bytes:
-        raise BlockingIOError
-
-    with monkeypatch.context() as before, Look() as look:
-        before.setattr(os, "getrandom", would_block)
-        assert look().crng_ready is False
-        assert look().crng_ready is False
-        before.undo()
-        assert look().crng_ready is True
-
-
-def test_a_look_does_not_ask_again_once_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    getrandom = os.getrandom
-    monkeypatch.setattr(os, "getrandom", lambda size, flags: asked.append(size) or getrandom(size, flags))
-    with Look() as look:
-        assert [look().crng_ready for _ in range(3)] == [True] * 3
-    assert len(asked) == 1
-
-
-def test_a_look_without_getrandom_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_size: int, _flags: int) -> bytes:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "getrandom", refused)
-    with Look() as look:
-        assert look().crng_ready is None
-
-
-def test_looks_open_nothing_and_leave_nothing_open() -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    with Look() as look:
-        look()
-        during = set(os.listdir("/proc/self/fd"))
-        for _ in range(50):
-            look()
-        assert set(os.listdir("/proc/self/fd")) == during
-    look.close()
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
 @pytest.mark.parametrize(
     "python", interpreters(), ids=lambda path: path.parent.parent.name if path.parent.name == "bin" else path.name
 )
 def test_the_sensors_run_in_every_python_of_this_machine(python: Path) -> None:
     code = """
 import doctest, sys
-from toolkit.sensors import kernel_log, rng, sources, system
-for module in (kernel_log, rng, sources, system):
+from toolkit.sensors import kernel_log, look, rng, sources, system, ticks
+for module in (kernel_log, look, rng, sources, system, ticks):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed, module
-look = system.SystemLook()
-look(), look()
+machine = system.SystemLook()
+machine(), machine()
 reads = sources.read_source("getrandom", 32, 1.0, most_reads=2)
 assert [read.read_bytes for read in reads] == [32, 32], reads
 print(rng.read_rng_state().regime)

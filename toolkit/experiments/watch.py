@@ -15,8 +15,9 @@ import numpy as np
 from toolkit.errors import UsageError
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run, begin
-from toolkit.sensors.rng import Look
+from toolkit.sensors.look import Look, RawLook
 from toolkit.sensors.system import SystemLook
+from toolkit.sensors.ticks import Ticks
 from toolkit.tables import TABLES
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _BATCH_S = 5.0
 _SYSTEM_EVERY_NS = 1_000_000_000
 _PROGRESS_EVERY_NS = 250_000_000
 
-# A look as it lies in memory, packed in one step. Null is a number that nothing measured has.
+# A look as it lies in memory. Null is a number that nothing measured has.
 _ROW = struct.Struct("=qqibb")
 _LOOK = np.dtype([("t_ns", "i8"), ("utc_ns", "i8"), ("bits", "i4"), ("ready", "i1"), ("readable", "i1")])
 _NULL = -1
@@ -94,25 +95,20 @@ def watch(
 
 def _look_at_moments(look: Look, system: SystemLook, looks: int, interval_ns: int, seen: _Seen, progress: Progress) -> None:
     """Make the looks: ``looks`` of them, fewer where the machine was too busy."""
-    monotonic, clock, boottime, utc, sleep = time.monotonic_ns, time.clock_gettime_ns, time.CLOCK_BOOTTIME, time.time_ns, time.sleep
-    with_system = seen.store is not None
-    start = system_due = progress_due = monotonic()
-    k = 0
-    while k < looks:
-        early_ns = start + k * interval_ns - monotonic()
-        if early_ns > 0:
-            sleep(early_ns / 1e9)
-        bits, ready, readable = look()
-        seen.add(clock(boottime), utc(), bits, ready, readable)
-        now = monotonic()
-        if with_system and now >= system_due:
-            seen.add_system(clock(boottime), utc(), system())
-            system_due += _SYSTEM_EVERY_NS * ((now - system_due) // _SYSTEM_EVERY_NS + 1)
-        if now >= progress_due:
-            progress((now - start) / 1e9, looks * interval_ns / 1e9, f"{seen.total:,} looks")
-            progress_due = now + _PROGRESS_EVERY_NS
-        # Moments that have passed by now are missed; the next look is at the first that has not.
-        k = max(k + 1, (monotonic() - start) // interval_ns + 1)
+    some = max(1, min(_PROGRESS_EVERY_NS // interval_ns, seen.size))
+    system_due = progress_due = 0
+    until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + looks * interval_ns
+    with Ticks(interval_ns) as ticks:
+        while seen.moments < looks:
+            look.series(ticks, min(some, looks - seen.moments), until_ns, seen.raw)
+            seen.settle()
+            now = time.monotonic_ns() - ticks.start_ns
+            if seen.store is not None and now >= system_due:
+                seen.add_system(time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns(), system())
+                system_due = (now // _SYSTEM_EVERY_NS + 1) * _SYSTEM_EVERY_NS
+            if now >= progress_due:
+                progress(now / 1e9, looks * interval_ns / 1e9, f"{seen.total:,} looks")
+                progress_due = now + _PROGRESS_EVERY_NS
 
 
 class _Batch:
@@ -130,31 +126,36 @@ class _Seen:
 
     def __init__(self, run: Run, store: Store | None, batch_size: int) -> None:
         self.store = store
-        self.total = 0
+        #: Looks just made, which :meth:`settle` takes from here.
+        self.raw: list[RawLook] = []
+        #: Looks so far; the moments for them that have come, those that were missed among them.
+        self.total = self.moments = 0
         self._run = run
-        self._size = batch_size
+        #: Looks of a batch, at most.
+        self.size = batch_size
         self._batches = [_Batch(batch_size)]
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="toolkit-watch") if store is not None else None
         self._writing: list[Future[None]] = []
 
-    def add(self, t_ns: int, utc_ns: int, bits: int | None, ready: bool | None, readable: bool | None) -> None:
-        """Add a look; it counts once it is whole."""
-        batch = self._batches[-1]
-        if batch.count == self._size:
-            batch = _Batch(self._size)
+    def settle(self) -> None:
+        """Pack the looks of ``raw`` into a batch. Where an exception ends it, it can be done again: none is lost or there twice."""
+        batch, count = self._batches[-1], len(self.raw)
+        if batch.count + count > self.size:
+            batch = _Batch(self.size)
             self._batches.append(batch)
             self._write(self._batches[-2])
-        _ROW.pack_into(
-            batch.rows,
-            batch.count * _ROW.size,
-            t_ns,
-            utc_ns,
-            _NULL if bits is None else bits,
-            _NULL if ready is None else ready,
-            _NULL if readable is None else readable,
-        )
-        batch.count += 1
-        self.total += 1
+        moments, rows = 0, []
+        for raw in self.raw:
+            came, t_ns, utc_ns, bits, ready, readable = Look.looked(raw)
+            moments += came
+            rows.append(_ROW.pack(t_ns, utc_ns, *(_NULL if value is None else value for value in (bits, ready, readable))))
+        begin, end = batch.count * _ROW.size, (batch.count + count) * _ROW.size
+        batch.rows[begin:end] = b"".join(rows)
+        # Nothing is called from here on, so no signal's exception comes between these.
+        batch.count += count
+        self.raw = []
+        self.total += count
+        self.moments += moments
 
     def add_system(self, t_ns: int, utc_ns: int, sample: tuple[float | None, int | None, float | None]) -> None:
         """Add a look at the machine."""
@@ -168,10 +169,13 @@ class _Seen:
         try:
             yield
         finally:
-            if self._writer is not None:
-                for batch in self._batches:
-                    self._writing.append(self._writer.submit(self._store, batch))
-                self._writer.shutdown(wait=True)
+            try:
+                self.settle()
+            finally:
+                if self._writer is not None:
+                    for batch in self._batches:
+                        self._writing.append(self._writer.submit(self._store, batch))
+                    self._writer.shutdown(wait=True)
         for writing in self._writing:
             writing.result()
 

@@ -1,22 +1,20 @@
-"""The kernel's random number generator: its regime, its state, its sources, and a look at it that costs microseconds.
+"""The kernel's random number generator: its regime, its state, its sources.
 
-Reading from the sources, timed, is :mod:`toolkit.sensors.sources`; the kernel log is :mod:`toolkit.sensors.kernel_log`.
+A look at it that costs microseconds is :mod:`toolkit.sensors.look`; reading from the sources, timed, is
+:mod:`toolkit.sensors.sources`; the kernel log is :mod:`toolkit.sensors.kernel_log`.
 """
 
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import select
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
 
 from toolkit.sensors.kernel_log import read_kernel_log, rng_log
+from toolkit.sensors.look import Look, PoolSample
 
-__all__ = ["Look", "PoolSample", "RngState", "read_rng_state", "regime"]
+__all__ = ["RngState", "read_rng_state", "regime"]
 
 _RANDOM = "proc/sys/kernel/random"
 _HWRNG = "sys/class/misc/hw_random"
@@ -88,71 +86,6 @@ class RngState:
     cpu_rdseed: bool | None
     trust_cpu: bool | None
     feeders: tuple[str, ...] | None
-
-
-class PoolSample(NamedTuple):
-    """One look at the pool: ``/proc/sys/kernel/random/entropy_avail``, getrandom, poll. None is "cannot be told here"."""
-
-    entropy_avail_bits: int | None
-    crng_ready: bool | None
-    random_readable: bool | None
-
-
-class Look:
-    """A look at the pool that costs microseconds, because the files stay open between looks.
-
-    Use as a context manager, and call it: each call gives a :class:`PoolSample`. It exists beside :func:`read_rng_state` because
-    a watch at 1 kHz must not open files or make objects that live on.
-
-    Parameters
-    ----------
-    root : Path
-        Where proc and dev are. getrandom is asked only where that is ``/``: it has no path.
-
-    Examples
-    --------
-    >>> with Look() as look:
-    ...     sample = look()
-    >>> sample.entropy_avail_bits is None or sample.entropy_avail_bits >= 0
-    True
-    """
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._live = root == Path("/")
-        self._ready = False
-        self._available = _open(root / _RANDOM / "entropy_avail", 0)
-        # A recorded tree has no device, and poll on a plain file always says readable.
-        self._random = _open(root / "dev/random", os.O_NONBLOCK) if self._live else None
-        self._poll = select.poll()
-        if self._random is not None:
-            self._poll.register(self._random, select.POLLIN)
-
-    def __enter__(self) -> Look:  # noqa: PYI034 (Self came with Python 3.11)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the files; closing twice is no error."""
-        for descriptor in (self._available, self._random):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._available = self._random = None
-
-    def __call__(self) -> PoolSample:
-        """Look once. Readiness is asked first: once ready always ready, so the bits that follow belong to it."""
-        # A CRNG that was seen ready stays so until the machine goes down: it is not asked again, which saves a third of a look.
-        ready: bool | None = self._ready or None
-        readable = bits = None
-        if self._live and not ready:
-            ready = _crng_ready()
-            self._ready = ready is True
-        if self._random is not None:
-            readable = bool(self._poll.poll(0))
-        if self._available is not None:
-            bits = int(os.pread(self._available, 32, 0))
-        return PoolSample(bits, ready, readable)
 
 
 def read_rng_state(root: Path = Path("/")) -> RngState:
@@ -236,15 +169,6 @@ def regime(root: Path = Path("/"), sample: PoolSample | None = None) -> tuple[st
     if sample is not None and sample.crng_ready and sample.entropy_avail_bits is not None and sample.entropy_avail_bits < poolsize:
         return None, f"{evidence}, but entropy_avail is {sample.entropy_avail_bits} while ready"
     return "latched", evidence
-
-
-def _crng_ready() -> bool | None:
-    try:
-        return len(os.getrandom(1, os.GRND_NONBLOCK)) == 1
-    except BlockingIOError:
-        return False
-    except OSError:  # ENOSYS before 3.17, EPERM from a sandbox: this machine does not say
-        return None
 
 
 def _hwrng_available(root: Path) -> tuple[str, ...] | None:
@@ -358,13 +282,6 @@ def _feeders(root: Path) -> tuple[str, ...] | None:
             if name is not None:
                 found.add(name)
     return tuple(sorted(found))
-
-
-def _open(path: Path, flags: int) -> int | None:
-    try:
-        return os.open(str(path), os.O_RDONLY | os.O_CLOEXEC | flags)
-    except OSError:
-        return None
 
 
 def _text(path: Path) -> str | None:
