@@ -13,38 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import require_tool
-from toolkit.sensors import write_loop
-from toolkit.sensors.write_loop import MACHINE_CODE, native_loop
-
-ASSEMBLERS = {"x86_64": "as", "aarch64": "aarch64-linux-gnu-as"}
-
-
-def listing(machine: str) -> str:
-    """The instructions as the comments of the module say them, for the assembler."""
-    text = Path(write_loop.__file__).read_text(encoding="utf-8")
-    part = text.split(f'"{machine}": bytes.fromhex(')[1].split("),")[0]
-    said = [line.split("# ", 1)[1].split("    ")[0] for line in part.splitlines() if "# " in line]
-    return re.sub(r"(\w+:)", r"\1\n", "\n".join(said)) + "\n"
-
-
-@pytest.mark.parametrize("machine", MACHINE_CODE)
-def test_the_machine_code_is_what_its_comments_say(machine: str, tmp_path: Path) -> None:
-    assembler = ASSEMBLERS[machine]
-    if platform.machine() == machine:
-        assembler = "as"
-    require_tool(assembler)
-    subprocess.run([assembler, "-o", tmp_path / "it.o"], input=listing(machine).encode(), check=True)
-    # An object file of 64-bit ELF holds .text, its only section with code, in one piece.
-    assert MACHINE_CODE[machine] in (tmp_path / "it.o").read_bytes()
-    assert len(MACHINE_CODE[machine]) == _text_bytes(tmp_path / "it.o")
-
-
-def _text_bytes(made: Path) -> int:
-    sized = subprocess.run(["readelf", "-SW", made], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"\.text\s+PROGBITS\s+\w+\s+\w+\s+(\w+)", sized)
-    assert found
-    return int(found[1], 16)
+from toolkit.sensors import machine_code
+from toolkit.sensors.write_loop import native_loop
 
 
 @pytest.fixture
@@ -112,7 +82,7 @@ def test_memory_that_may_not_be_executed_is_told(monkeypatch: pytest.MonkeyPatch
         def mprotect(*_: object) -> int:
             return -1
 
-    monkeypatch.setattr(write_loop, "_libc", Refusing)
+    monkeypatch.setattr(machine_code, "_libc", Refusing)
     loop = native_loop.__wrapped__()
     assert loop.write is None
     assert "execute" in loop.why_not

@@ -97,10 +97,10 @@ def _look_at_moments(look: Look, system: SystemLook, looks: int, interval_ns: in
     """Make the looks: ``looks`` of them, fewer where the machine was too busy."""
     some = max(1, min(_PROGRESS_EVERY_NS // interval_ns, seen.size))
     system_due = progress_due = 0
-    until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + looks * interval_ns
     with Ticks(interval_ns) as ticks:
         while seen.moments < looks:
-            look.series(ticks, min(some, looks - seen.moments), until_ns, seen.raw)
+            # Ever fewer towards the end: what is missed among these must not make the watch longer.
+            look.series(ticks, min(some, (looks - seen.moments + 1) // 2), seen.raw)
             seen.settle()
             now = time.monotonic_ns() - ticks.start_ns
             if seen.store is not None and now >= system_due:
@@ -148,7 +148,15 @@ class _Seen:
         for raw in self.raw:
             came, t_ns, utc_ns, bits, ready, readable = Look.looked(raw)
             moments += came
-            rows.append(_ROW.pack(t_ns, utc_ns, *(_NULL if value is None else value for value in (bits, ready, readable))))
+            rows.append(
+                _ROW.pack(
+                    t_ns,
+                    utc_ns,
+                    _NULL if bits is None else bits,
+                    _NULL if ready is None else ready,
+                    _NULL if readable is None else readable,
+                )
+            )
         begin, end = batch.count * _ROW.size, (batch.count + count) * _ROW.size
         batch.rows[begin:end] = b"".join(rows)
         # Nothing is called from here on, so no signal's exception comes between these.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import select
+import struct
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import List, NamedTuple, Tuple, Union
+from typing import Callable, Iterator, NamedTuple, Tuple, Union
 
+from toolkit.sensors.call_row import CallRow, call_row
 from toolkit.sensors.ticks import Ticks
 
 __all__ = ["Look", "Looked", "PoolSample", "RawLook"]
@@ -45,9 +49,14 @@ class Looked(NamedTuple):
     random_readable: bool | None
 
 
-#: A look as a series leaves it, for :meth:`Look.looked` to make sense of later: the timer's count and the times; and what poll and
-#: the file gave, of a CRNG that was known to be ready, or a whole look.
-RawLook = Union[Tuple[bytes, List[Tuple[int, int]], bytes, int, int], Tuple[bytes, PoolSample, int, int]]
+#: A look as a series leaves it, for :meth:`Look.looked` to make sense of later.
+RawLook = Union[Looked, Tuple[bytes, PoolSample, int, int]]
+
+#: Looks made in a row, at most.
+_AT_ONCE = 256
+_CALLS_A_LOOK = 5
+_TEXT_BYTES = 32
+_NS_PER_S = 10**9
 
 
 class Look:
@@ -78,6 +87,7 @@ class Look:
         self._poll = select.poll()
         if self._random is not None:
             self._poll.register(self._random, select.POLLIN)
+        self._row: _Row | None = None
 
     def __enter__(self) -> Look:  # noqa: PYI034 (Self came with Python 3.11)
         return self
@@ -106,53 +116,99 @@ class Look:
             bits = int(os.pread(self._available, 32, 0))
         return PoolSample(bits, ready, readable)
 
-    def series(self, ticks: Ticks, looks: int, until_ns: int, into: list[RawLook]) -> None:
+    def series(self, ticks: Ticks, looks: int, into: list[RawLook]) -> None:
         """Look at each of the timer's next moments, once for all that have come.
-
-        Between two looks the processor's caches go cold, so each line of Python costs there many times what it costs in a loop
-        that runs hot: what need not be done at once is left to :meth:`looked`.
 
         Parameters
         ----------
         ticks : Ticks
             The moments.
         looks : int
-            How many looks to make.
-        until_ns : int
-            No look follows one that was made at this time (CLOCK_BOOTTIME) or later.
+            How many looks to make; it may stop at fewer, where a signal came or that would be many.
         into : list
-            Each look is added when it is whole; what an interrupt (an exception) leaves is there.
+            The looks are added; what an exception leaves is there.
+
+        Raises
+        ------
+        OSError
+            If the pool cannot be read any more.
 
         Examples
         --------
         >>> made = []
         >>> with Look() as look, Ticks(1_000_000) as ticks:
-        ...     look.series(ticks, 2, 2**63, made)
-        >>> [Look.looked(raw).moments >= 1 for raw in made]
-        [True, True]
+        ...     look.series(ticks, 1, made)
+        >>> Look.looked(made[0]).moments >= 1
+        True
         """
-        read, clock, boottime, utc, append = os.read, time.clock_gettime_ns, time.CLOCK_BOOTTIME, time.time_ns, into.append
-        timer, available, random = ticks.fd, self._available, self._random
-        if not self._ready or available is None or random is None:
-            for _ in range(looks):
-                append((read(timer, 8), self(), t_ns := clock(boottime), utc()))
-                if t_ns >= until_ns:
-                    break
+        make = call_row().make
+        if make is not None and self._ready and self._available is not None and self._random is not None:
+            if self._row is None or self._row.timer != ticks.fd:
+                self._row = _Row(make, ticks.fd, self._random, self._available)
+            self._row.run(looks, into)
             return
-        poll, pread = self._poll.poll, os.pread
-        for _ in range(looks):
-            append((read(timer, 8), poll(0), pread(available, 32, 0), t_ns := clock(boottime), utc()))
-            if t_ns >= until_ns:
-                break
+        into.extend(
+            (os.read(ticks.fd, 8), self(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()) for _ in range(looks)
+        )
 
     @staticmethod
     def looked(raw: RawLook) -> Looked:
         """What a look of a series saw."""
-        if len(raw) == 4:
-            came, sample, t_ns, utc_ns = raw
-            return Looked(Ticks.count(came), t_ns, utc_ns, *sample)
-        came, readable, bits, t_ns, utc_ns = raw
-        return Looked(Ticks.count(came), t_ns, utc_ns, int(bits), True, bool(readable))
+        if isinstance(raw, Looked):
+            return raw
+        came, sample, t_ns, utc_ns = raw
+        return Looked(Ticks.count(came), t_ns, utc_ns, *sample)
+
+
+class _PollFd(ctypes.Structure):
+    """struct pollfd of poll(2)."""
+
+    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short)]
+
+
+class _Row:
+    """Looks at a CRNG that is ready, as calls in a row, and the memory that they fill."""
+
+    def __init__(self, make: Callable[[list[tuple[str, list[int]]]], CallRow], timer: int, random: int, available: int) -> None:
+        self.timer = timer
+        self._came = (ctypes.c_uint64 * _AT_ONCE)()
+        self._polls = (_PollFd * _AT_ONCE)(*[_PollFd(random, select.POLLIN, 0) for _ in range(_AT_ONCE)])
+        self._texts = (ctypes.c_char * (_TEXT_BYTES * _AT_ONCE))()
+        # struct timespec, twice 64 bits wherever there is machine code
+        self._boot, self._utc = ((ctypes.c_int64 * (2 * _AT_ONCE))() for _ in range(2))
+        came, polls, texts = (ctypes.addressof(self._came), ctypes.addressof(self._polls), ctypes.addressof(self._texts))
+        boot, utc = ctypes.addressof(self._boot), ctypes.addressof(self._utc)
+        calls: list[tuple[str, list[int]]] = []
+        for i in range(_AT_ONCE):
+            # Wait for a moment, look, and read the clocks, as Look.__call__ and its caller do.
+            calls += [
+                ("read", [timer, came + 8 * i, 8]),
+                ("poll", [polls + ctypes.sizeof(_PollFd) * i, 1, 0]),
+                ("pread", [available, texts + _TEXT_BYTES * i, _TEXT_BYTES, 0]),
+                ("clock_gettime", [time.CLOCK_BOOTTIME, boot + 16 * i]),
+                ("clock_gettime", [time.CLOCK_REALTIME, utc + 16 * i]),
+            ]
+        self._calls = make(calls)
+
+    def run(self, looks: int, into: list[RawLook]) -> None:
+        """Make looks."""
+        for memory in (self._texts, self._utc):
+            ctypes.memset(memory, 0, ctypes.sizeof(memory))
+        try:
+            if not self._calls(_CALLS_A_LOOK * min(looks, _AT_ONCE)) and ctypes.get_errno() != errno.EINTR:
+                raise OSError(ctypes.get_errno(), f"the entropy pool cannot be read: {os.strerror(ctypes.get_errno())}")
+        finally:
+            into.extend(self._made())
+
+    def _made(self) -> Iterator[Looked]:
+        """Those that are whole: the calendar's time comes last, and is not of 1970."""
+        columns = (("Q", self._came), ("ihh", self._polls), (f"{_TEXT_BYTES}s", self._texts), ("qq", self._boot), ("qq", self._utc))
+        for row in zip(*(struct.iter_unpack(f"={form}", memory) for form, memory in columns)):
+            (came,), (_, _, readable), (text,), (boot_s, boot_ns), (utc_s, utc_ns) = row
+            if not utc_s:
+                return
+            bits = int(text.rstrip(b"\0"))
+            yield Looked(came, boot_s * _NS_PER_S + boot_ns, utc_s * _NS_PER_S + utc_ns, bits, True, bool(readable))
 
 
 def _crng_ready() -> bool | None:

@@ -17,15 +17,15 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
-import sys
 from functools import lru_cache
 from typing import Callable, NamedTuple
+
+from toolkit.sensors.machine_code import executable
 
 __all__ = ["MACHINE_CODE", "NativeLoop", "native_loop"]
 
 #: By machine as uname(2) names it: a function (fd, block, length, calls, &calls_left, write) of the platform's C calling
-#: convention, that gives the last call's result. tests/sensors/test_write_loop.py assembles what the comments say, and compares.
+#: convention, that gives the last call's result. tests/sensors/test_machine_code.py assembles what the comments say, and compares.
 MACHINE_CODE: dict[str, bytes] = {
     "x86_64": bytes.fromhex(
         "f30f1efa"  # endbr64                       where indirect calls are checked, this is where one may land
@@ -93,8 +93,7 @@ MACHINE_CODE: dict[str, bytes] = {
     ),
 }
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc = ctypes.CDLL(None)
 
 
 class NativeLoop(NamedTuple):
@@ -129,17 +128,9 @@ def native_loop() -> NativeLoop:
     ...     loop.write is None or loop.write(file.fileno(), b"four", 3) == os.fstat(file.fileno()).st_size == 12
     True
     """
-    machine = platform.machine()
-    code = MACHINE_CODE.get(machine)
-    if code is None or sys.maxsize < 2**32:
-        return NativeLoop(None, f"there is no machine code for {machine} here")
-    # Written first, then made executable and never writable again; the kernel brings the instruction cache up to date at that.
-    page = mmap.mmap(-1, mmap.PAGESIZE)
-    page.write(code)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    if _libc.mprotect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        return NativeLoop(None, f"the system does not let this process execute memory that it wrote ({reason})")
+    address, page, why_not = executable(MACHINE_CODE)
+    if address is None or page is None:
+        return NativeLoop(None, why_not)
     # The function keeps the page: its memory must stay for as long as the function can be called.
     return NativeLoop(_callable(address, page), None)
 
