@@ -31,8 +31,9 @@ def figures() -> Iterator[Figure]:
         with scratch_filesystems(FILESYSTEMS, max(SIZES_BYTES) * 3 // 2 + 64 * MIB) as scratch:
             for left_out in scratch.left_out:
                 print(f"  not measured: {left_out.capability}: {left_out.detail}")
-            for made in scratch.filesystems.values():
-                for size_bytes in SIZES_BYTES:
+            # The large ones last: they are most of the time.
+            for size_bytes in SIZES_BYTES:
+                for made in scratch.filesystems.values():
                     for method in METHODS:
                         yield from _cell(made, method, size_bytes, peer)
 

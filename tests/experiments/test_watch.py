@@ -15,7 +15,7 @@ from toolkit.errors import StoreError, ToolkitError, UsageError
 from toolkit.experiments import watch as watching
 from toolkit.experiments.watch import watch
 from toolkit.runs import begin
-from toolkit.sensors.look import Look, PoolSample, RawLook
+from toolkit.sensors.look import Look, PoolSample, RawLooks
 from toolkit.sensors.ticks import Ticks
 from toolkit.store import Store, open_store
 from toolkit.tables import TABLES
@@ -55,7 +55,7 @@ def test_one_look_is_made_where_the_interval_is_longer_than_the_watch() -> None:
 class _Slow(Look):
     """A look that takes longer than three intervals of a hundredth of a second."""
 
-    def series(self, ticks: Ticks, looks: int, into: list[RawLook]) -> None:
+    def series(self, ticks: Ticks, looks: int, into: list[RawLooks]) -> None:
         super().series(ticks, 1, into)
         time.sleep(0.035)
 
@@ -69,7 +69,7 @@ def test_moments_that_pass_are_gaps_and_are_not_made_up_for(monkeypatch: pytest.
 
 def test_a_watch_ends_about_in_time_whatever_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stalled(Look):
-        def series(self, ticks: Ticks, looks: int, into: list[RawLook]) -> None:
+        def series(self, ticks: Ticks, looks: int, into: list[RawLooks]) -> None:
             time.sleep(0.15)  # in the middle of what was to be made at one go
             super().series(ticks, looks, into)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.errors import UsageError
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run, begin
-from toolkit.sensors.look import Look, RawLook
+from toolkit.sensors.look import Look, LooksInARow, RawLooks
 from toolkit.sensors.system import SystemLook
 from toolkit.sensors.ticks import Ticks
 from toolkit.tables import TABLES
@@ -34,7 +34,6 @@ _SYSTEM_EVERY_NS = 1_000_000_000
 _PROGRESS_EVERY_NS = 250_000_000
 
 # A look as it lies in memory. Null is a number that nothing measured has.
-_ROW = struct.Struct("=qqibb")
 _LOOK = np.dtype([("t_ns", "i8"), ("utc_ns", "i8"), ("bits", "i4"), ("ready", "i1"), ("readable", "i1")])
 _NULL = -1
 
@@ -111,13 +110,29 @@ def _look_at_moments(look: Look, system: SystemLook, looks: int, interval_ns: in
                 progress_due = now + _PROGRESS_EVERY_NS
 
 
+def _packed(raw: RawLooks) -> tuple[int, npt.NDArray[np.void]]:
+    """The moments that came, and the looks as they lie in memory."""
+    if not isinstance(raw, LooksInARow):
+        ((came, t_ns, utc_ns, *sample),) = Look.looked(raw)
+        return came, np.array([(t_ns, utc_ns, *(_NULL if value is None else value for value in sample))], _LOOK)
+    rows = np.empty(raw.looks, _LOOK)
+    for name, times in (("t_ns", raw.boot), ("utc_ns", raw.utc)):
+        seconds, rest_ns = np.frombuffer(times, np.int64).reshape(-1, 2).T
+        rows[name] = seconds * 1_000_000_000 + rest_ns
+    texts = np.frombuffer(raw.texts, f"S{len(raw.texts) // raw.looks}")
+    rows["bits"] = int(texts[0]) if (texts == texts[0]).all() else [int(text) for text in texts]
+    rows["ready"] = True
+    rows["readable"] = np.frombuffer(raw.polls, np.int16)[3::4] != 0
+    return int(np.frombuffer(raw.came, np.uint64).sum()), rows
+
+
 class _Batch:
     """Looks of a few seconds in memory that was made before, so that a look allocates nothing that stays."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
         self.stored = False
-        self.rows = bytearray(size * _ROW.size)
+        self.rows = np.empty(size, _LOOK)
         self.system: list[dict[str, Any]] = []
 
 
@@ -127,7 +142,7 @@ class _Seen:
     def __init__(self, run: Run, store: Store | None, batch_size: int) -> None:
         self.store = store
         #: Looks just made, which :meth:`settle` takes from here.
-        self.raw: list[RawLook] = []
+        self.raw: list[RawLooks] = []
         #: Looks so far; the moments for them that have come, those that were missed among them.
         self.total = self.moments = 0
         self._run = run
@@ -139,26 +154,15 @@ class _Seen:
 
     def settle(self) -> None:
         """Pack the looks of ``raw`` into a batch. Where an exception ends it, it can be done again: none is lost or there twice."""
-        batch, count = self._batches[-1], len(self.raw)
+        packed = [_packed(raw) for raw in self.raw]
+        rows = np.concatenate([rows for _, rows in packed] or [np.zeros(0, _LOOK)])
+        moments = sum(came for came, _ in packed)
+        batch, count = self._batches[-1], len(rows)
         if batch.count + count > self.size:
             batch = _Batch(self.size)
             self._batches.append(batch)
             self._write(self._batches[-2])
-        moments, rows = 0, []
-        for raw in self.raw:
-            came, t_ns, utc_ns, bits, ready, readable = Look.looked(raw)
-            moments += came
-            rows.append(
-                _ROW.pack(
-                    t_ns,
-                    utc_ns,
-                    _NULL if bits is None else bits,
-                    _NULL if ready is None else ready,
-                    _NULL if readable is None else readable,
-                )
-            )
-        begin, end = batch.count * _ROW.size, (batch.count + count) * _ROW.size
-        batch.rows[begin:end] = b"".join(rows)
+        batch.rows[batch.count : batch.count + count] = rows
         # Nothing is called from here on, so no signal's exception comes between these.
         batch.count += count
         self.raw = []
@@ -211,7 +215,7 @@ class _Seen:
     def _frame(self, batches: list[_Batch]) -> pd.DataFrame:
         import pandas as pd
 
-        seen = np.concatenate([np.frombuffer(batch.rows, _LOOK, batch.count) for batch in batches])
+        seen = np.concatenate([batch.rows[: batch.count] for batch in batches])
 
         def truths(name: str) -> Any:
             values = seen[name]

@@ -15,7 +15,7 @@ from typing import Callable, Iterator, NamedTuple, Tuple, Union
 from toolkit.sensors.call_row import CallRow, call_row
 from toolkit.sensors.ticks import Ticks
 
-__all__ = ["Look", "Looked", "PoolSample", "RawLook"]
+__all__ = ["Look", "Looked", "LooksInARow", "PoolSample", "RawLooks"]
 
 _ENTROPY_AVAIL = "proc/sys/kernel/random/entropy_avail"
 
@@ -49,8 +49,33 @@ class Looked(NamedTuple):
     random_readable: bool | None
 
 
-#: A look as a series leaves it, for :meth:`Look.looked` to make sense of later.
-RawLook = Union[Looked, Tuple[bytes, PoolSample, int, int]]
+class LooksInARow(NamedTuple):
+    """Looks as a row of calls left them in memory, of a CRNG that is ready.
+
+    Attributes
+    ----------
+    looks : int
+        How many.
+    came : bytes
+        The timer's counts, 64 bits each.
+    polls : bytes
+        ``struct pollfd`` each: a 32-bit descriptor, and 16 bits of events asked for and told.
+    texts : bytes
+        What the file said, 32 bytes each, zeros behind it.
+    boot, utc : bytes
+        ``struct timespec`` each, 64 bits of seconds and of nanoseconds: CLOCK_BOOTTIME and CLOCK_REALTIME.
+    """
+
+    looks: int
+    came: bytes
+    polls: bytes
+    texts: bytes
+    boot: bytes
+    utc: bytes
+
+
+#: What a series leaves, for :meth:`Look.looked` to make sense of later: many looks, or one.
+RawLooks = Union[LooksInARow, Tuple[bytes, PoolSample, int, int]]
 
 #: Looks made in a row, at most.
 _AT_ONCE = 256
@@ -116,7 +141,7 @@ class Look:
             bits = int(os.pread(self._available, 32, 0))
         return PoolSample(bits, ready, readable)
 
-    def series(self, ticks: Ticks, looks: int, into: list[RawLook]) -> None:
+    def series(self, ticks: Ticks, looks: int, into: list[RawLooks]) -> None:
         """Look at each of the timer's next moments, once for all that have come.
 
         Parameters
@@ -138,7 +163,7 @@ class Look:
         >>> made = []
         >>> with Look() as look, Ticks(1_000_000) as ticks:
         ...     look.series(ticks, 1, made)
-        >>> Look.looked(made[0]).moments >= 1
+        >>> next(Look.looked(made[0])).moments >= 1
         True
         """
         make = call_row().make
@@ -152,12 +177,17 @@ class Look:
         )
 
     @staticmethod
-    def looked(raw: RawLook) -> Looked:
-        """What a look of a series saw."""
-        if isinstance(raw, Looked):
-            return raw
-        came, sample, t_ns, utc_ns = raw
-        return Looked(Ticks.count(came), t_ns, utc_ns, *sample)
+    def looked(raw: RawLooks) -> Iterator[Looked]:
+        """What the looks of a series saw, one by one."""
+        if not isinstance(raw, LooksInARow):
+            came, sample, t_ns, utc_ns = raw
+            yield Looked(Ticks.count(came), t_ns, utc_ns, *sample)
+            return
+        columns = (("Q", raw.came), ("ihh", raw.polls), (f"{_TEXT_BYTES}s", raw.texts), ("qq", raw.boot), ("qq", raw.utc))
+        for row in zip(*(struct.iter_unpack(f"={form}", memory) for form, memory in columns)):
+            (moments,), (_, _, readable), (text,), (boot_s, boot_ns), (utc_s, utc_ns) = row
+            bits = int(text.rstrip(b"\0"))
+            yield Looked(moments, boot_s * _NS_PER_S + boot_ns, utc_s * _NS_PER_S + utc_ns, bits, True, bool(readable))
 
 
 class _PollFd(ctypes.Structure):
@@ -190,7 +220,7 @@ class _Row:
             ]
         self._calls = make(calls)
 
-    def run(self, looks: int, into: list[RawLook]) -> None:
+    def run(self, looks: int, into: list[RawLooks]) -> None:
         """Make looks."""
         for memory in (self._texts, self._utc):
             ctypes.memset(memory, 0, ctypes.sizeof(memory))
@@ -198,17 +228,11 @@ class _Row:
             if not self._calls(_CALLS_A_LOOK * min(looks, _AT_ONCE)) and ctypes.get_errno() != errno.EINTR:
                 raise OSError(ctypes.get_errno(), f"the entropy pool cannot be read: {os.strerror(ctypes.get_errno())}")
         finally:
-            into.extend(self._made())
-
-    def _made(self) -> Iterator[Looked]:
-        """Those that are whole: the calendar's time comes last, and is not of 1970."""
-        columns = (("Q", self._came), ("ihh", self._polls), (f"{_TEXT_BYTES}s", self._texts), ("qq", self._boot), ("qq", self._utc))
-        for row in zip(*(struct.iter_unpack(f"={form}", memory) for form, memory in columns)):
-            (came,), (_, _, readable), (text,), (boot_s, boot_ns), (utc_s, utc_ns) = row
-            if not utc_s:
-                return
-            bits = int(text.rstrip(b"\0"))
-            yield Looked(came, boot_s * _NS_PER_S + boot_ns, utc_s * _NS_PER_S + utc_ns, bits, True, bool(readable))
+            # Those that are whole: the calendar's time comes last, and is not of 1970.
+            made = sum(map(bool, self._utc[: 2 * looks : 2]))
+            if made:
+                columns = ((self._came, 8), (self._polls, 8), (self._texts, _TEXT_BYTES), (self._boot, 16), (self._utc, 16))
+                into.append(LooksInARow(made, *(ctypes.string_at(memory, made * size) for memory, size in columns)))
 
 
 def _crng_ready() -> bool | None:
