@@ -1,8 +1,8 @@
 """Allocation by each method on each file system, against a program in C of the same methods (``peer.c``).
 
-In a guest whose hypervisor takes free pages back (free page reporting of virtio-balloon), the first touch of a page that was free for
-some seconds costs microseconds: as much as the rest of an allocation, by chance to one side or the other. As much memory as a file
-takes is therefore touched and freed right before each.
+In a guest whose hypervisor takes free pages back (free page reporting of virtio-balloon), the first touch of a page that was free
+for some seconds costs microseconds: as much as the rest of an allocation, by chance to one side or the other. As much memory as a
+file takes is therefore touched and freed right before each.
 """
 
 from __future__ import annotations
