@@ -36,15 +36,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only the benchmarks whose name contains this")
     asked = parser.parse_args()
     found = collect(asked.only)
-    table = Table("figure", "against", "ours", "peer", "result", "least – greatest", "goal", "met")
+    table = Table("figure", "against", "ours", "peer", "result", "least – greatest", "fastest", "goal", "met")
     for each in found:
         unit = f" {each.unit}" if each.by == "difference" else ""
         result, spread = f"{each.result:.3g}{unit}", f"{each.low:.3g} – {each.high:.3g}{unit}"
         goal = "–" if each.goal is None else f"≤ {each.goal:g}{unit}"
         met = {None: "–", True: "yes", False: "NO"}[each.met]
         row = (each.what, each.peer_name, f"{each.ours:.4g} {each.unit}", f"{each.peer:.4g} {each.unit}", result)
-        table.add_row(*row, spread, goal, met)
-    Console(width=170).print(table)
+        table.add_row(*row, spread, f"{each.fastest:.3g}{unit}", goal, met)
+    Console(width=190).print(table)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     machine = {"kernel": platform.release(), "python": platform.python_version(), "machine": platform.machine()}
     asked.out.write_text(json.dumps({"machine": machine, "figures": [each.record() for each in found]}, indent=1) + "\n")

@@ -21,8 +21,9 @@ class Figure:
     """One line of the table.
 
     ``ours`` and ``peer`` are medians in ``unit``; ``result`` is the median of ours/peer (or of ours−peer, in ``unit``, where
-    ``by`` says difference) round by round, ``low`` and ``high`` the least and the greatest of them; ``goal`` is what the result
-    should not exceed (None: only stated).
+    ``by`` says difference) round by round, ``low`` and ``high`` the least and the greatest of them; ``fastest`` is the same of
+    the least of ours and the least of the peer's, which is what is left where the machine slows now the one and now the other;
+    ``goal`` is what the result should not exceed (None: only stated).
     """
 
     what: str
@@ -34,6 +35,7 @@ class Figure:
     result: float
     low: float
     high: float
+    fastest: float
     rounds: int
     goal: float | None = None
 
@@ -75,10 +77,16 @@ def compared(
 ) -> Figure:
     """A figure of what ours and the peer gave, round by round."""
     pairs = list(pairs)
-    results = [mine / theirs if by == "ratio" else mine - theirs for mine, theirs in pairs]
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+
+    def result(mine: float, theirs: float) -> float:
+        return mine / theirs if by == "ratio" else mine - theirs
+
+    results = [result(mine, theirs) for mine, theirs in pairs]
+    columns = list(zip(*pairs, strict=True))
+    mine, theirs = map(statistics.median, columns)
+    fastest = result(*map(min, columns))
     middle = statistics.median(results)
-    return Figure(what, peer_name, unit, mine, theirs, by, middle, min(results), max(results), len(pairs), goal)
+    return Figure(what, peer_name, unit, mine, theirs, by, middle, min(results), max(results), fastest, len(pairs), goal)
 
 
 def against(
