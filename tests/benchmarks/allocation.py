@@ -2,7 +2,7 @@
 
 In a guest whose hypervisor takes free pages back (free page reporting of virtio-balloon), the first touch of a page that was free
 for some seconds costs microseconds: as much as the rest of an allocation, by chance to one side or the other. As much memory as a
-file takes is therefore touched and freed right before each; where files lie in large folios that does not settle it, and the table's
+file takes is therefore touched and freed right before each. Where files lie in large folios that does not settle it; the column
 ``fastest`` says what the two take when neither was hit.
 """
 
