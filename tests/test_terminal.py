@@ -101,6 +101,44 @@ def test_whole_numbers_keep_every_digit_in_json(capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out) == [{"t_ns": 2**62 + 1}]
 
 
+def test_json_rounds_nothing_and_has_no_word_that_is_not_json(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"third": [1 / 3, float("inf")], "utc": pd.to_datetime(["2026-01-01T00:00:00.123456789Z", None])})
+    terminal.show_json(frame.assign(cells=[["a"], None]))
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [
+        {"third": 1 / 3, "utc": "2026-01-01T00:00:00.123456789Z", "cells": ["a"]},
+        {"third": None, "utc": None, "cells": None},
+    ]
+
+
+_ENDED_WHILE_IT_WRITES = """
+import io, random, signal, sys
+import pandas as pd
+from toolkit import terminal
+
+class Ended(BaseException): pass
+
+def end(*_): raise Ended
+
+signal.signal(signal.SIGALRM, end)
+frame = pd.DataFrame({"errno": pd.array([None, 5] * 10, dtype="Int64"), "name": ["x"] * 20})
+terminal.show_json(frame)
+sys.stdout = io.StringIO()
+for _ in range(400):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
+        while True:
+            terminal.show_json(frame)
+    except Ended:
+        pass
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_signal_while_json_is_written_ends_it_as_its_handler_says() -> None:
+    done = subprocess.run([sys.executable, "-c", _ENDED_WHILE_IT_WRITES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_long_table_says_how_many_rows_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show(pd.DataFrame({"x": range(100)}), most=10)
     assert "90 more rows" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -43,9 +44,32 @@ def say(*lines: str) -> None:
 
 def show_json(value: Any) -> None:
     """Write one JSON document to standard output: a frame as a list of rows, null where a value is missing."""
-    if hasattr(value, "to_json"):
-        value = json.loads(value.to_json(orient="records", date_format="iso", date_unit="ns"))
-    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+    if hasattr(value, "columns"):
+        value = _rows_of(value)
+    sys.stdout.write(json.dumps(value, indent=1, default=_written) + "\n")
+
+
+def _rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame as JSON's own types, every digit kept.
+
+    Not by pandas's ``to_json``: that rounds to ten digits, and its C code crashes when a signal's handler raises within it.
+    """
+    columns = [[None if _missing(value) else value for value in frame[name].tolist()] for name in frame.columns]
+    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _missing(value: Any) -> bool:
+    import pandas as pd
+
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _written(value: Any) -> Any:
+    """What JSON has no type for: moments in ISO 8601 to the nanosecond, in UTC; numpy's numbers; the rest as text."""
+    if hasattr(value, "tz_convert"):
+        moment = value if value.tzinfo is None else value.tz_convert(None)
+        return moment.isoformat(timespec="nanoseconds") + "Z"
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = None, most: int = 60) -> None:
@@ -78,9 +102,8 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
 
 
 def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
-    import pandas as pd
 
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
+    if _missing(value):
         return "–"
     if write is not None:
         return write(value)
