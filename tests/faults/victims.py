@@ -2,7 +2,9 @@
 
 ``python -m tests.faults.victims ROOT STORE SEED COUNT`` forks each experiment from itself, warm, so that it begins within a
 millisecond; the experiment then leaves through the interpreter's own end, as any program does. How long each kind of experiment
-lives is measured first, so that the moments lie in all of its life, set-up and removal too. After an end by SIGINT or SIGTERM it
+lives, and of how many parts, is measured first, so that the moments lie in all of its life, set-up and removal too. Half of them
+are random in time. The other half are random among the parts, however short: where a machine has much in its caches, to drop them
+is three quarters of the time, and hardly a moment would fall on anything else. After an end by SIGINT or SIGTERM it
 looks at once for what was left. Ends with one clean start. Prints a line of JSON an experiment.
 """
 
@@ -51,6 +53,8 @@ KINDS: dict[str, tuple[list[str], list[str], int]] = {
 
 # A moment may also come after the end: beside another, an experiment may take longer than was measured.
 _LATEST = 1.05
+# A part is struck as it begins, or up to so long after.
+_AFTER_S = 0.004
 
 
 @dataclass
@@ -59,12 +63,17 @@ class Life:
 
     kind: str
     number: int | None = None
+    #: The moment; or the part that it follows, and by how much.
     due: float = float("inf")
+    part: int | None = None
+    after_s: float = 0.0
     group: bool = False
-    again: float | None = None
+    #: A second signal, so long after the first.
+    again_s: float | None = None
     pid: int = 0
     begun: float = 0.0
     lasted_s: float = 0.0
+    parts: int = 0
     phase: str | None = None
     status: int = 0
     left: list[str] = field(default_factory=list)
@@ -75,7 +84,7 @@ class Life:
         named = None if self.number is None else signal.Signals(self.number).name
         return {
             "kind": self.kind, "signal": named, "phase": self.phase, "status": self.status, "left": self.left, "said": self.said,
-            "twice": self.again is not None, "group": self.group, "lasted_s": round(self.lasted_s, 4),
+            "twice": self.again_s is not None, "group": self.group, "lasted_s": round(self.lasted_s, 4),
         }  # fmt: skip
 
 
@@ -91,6 +100,11 @@ class Phases:
         self._memory = mmap.mmap(-1, _PHASE_BYTES * AT_ONCE)
         self._stack: list[str] = []
         self.lane = 0
+        #: In the victim: how many times it has entered or left a phase, and the time at which it is to say so.
+        self._parts = 0
+        self._part: int | None = None
+        #: One a lane: counts up when the victim there has come to its part.
+        self.come = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(AT_ONCE)]
 
     def watch(self, owner: Any, name: str, phase: str) -> None:
         """Have a function say when it is entered and left."""
@@ -108,23 +122,28 @@ class Phases:
 
         setattr(owner, name, watched)
 
-    def begin(self, lane: int) -> None:
+    def begin(self, lane: int, part: int | None) -> None:
         """In the victim."""
-        self.lane = lane
+        self.lane, self._part = lane, part
         self._write()
 
     def end(self) -> None:
         """In the victim: what it was to do is done, and its answer written."""
-        self._say(f"{DONE} {time.monotonic()}")
+        self._say(f"{DONE} {time.monotonic()} {self._parts}")
 
-    def of(self, lane: int) -> tuple[str, float]:
-        """The phase of the victim in a lane; and when it was done, or now."""
+    def of(self, lane: int) -> tuple[str, float, int]:
+        """The phase of the victim in a lane; when it was done, or now; and of how many parts it was, if it is done."""
         phase = self._memory[lane * _PHASE_BYTES : (lane + 1) * _PHASE_BYTES].rstrip(b"\0").decode()
-        done, _, moment = phase.partition(" ")
-        return (DONE, float(moment)) if done == DONE else (phase, time.monotonic())
+        done, _, rest = phase.partition(" ")
+        if done != DONE:
+            return phase, time.monotonic(), 0
+        moment, parts = rest.split()
+        return DONE, float(moment), int(parts)
 
     def clear(self, lane: int) -> None:
         """Before a victim begins."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.come[lane])
         self._memory[lane * _PHASE_BYTES : (lane + 1) * _PHASE_BYTES] = FORKED.encode().ljust(_PHASE_BYTES, b"\0")
 
     def _write(self) -> None:
@@ -134,6 +153,9 @@ class Phases:
                 phase = f"{whole}: {phase}"
                 break
         self._say(phase)
+        if self._parts == self._part:
+            os.eventfd_write(self.come[self.lane], 1)
+        self._parts += 1
 
     def _say(self, phase: str) -> None:
         self._memory[self.lane * _PHASE_BYTES : (self.lane + 1) * _PHASE_BYTES] = phase.encode().ljust(_PHASE_BYTES, b"\0")
@@ -166,7 +188,7 @@ def experiment(kind: str, seed: int, store: Path) -> None:
     filesystems, methods, _ = KINDS[kind]
     if kind != BY_COMMAND:
         frame = allocate_on(filesystems, methods, MIB, 1, seed, if_busy="go-on")
-        sys.stdout.write(frame[["errno"]].to_json(orient="records"))
+        terminal.show_json(frame[["errno"]])
         return
     words = f"allocate --size 1MiB --repeat 1 --seed {seed} --if-busy go-on --json --store".split()
     words.append(str(store))
@@ -198,7 +220,7 @@ class Arena:
         os.setsid()
         for fd, name, flags in ((0, os.devnull, os.O_RDONLY), (1, f"{lane}.out", _FRESH), (2, f"{lane}.err", _FRESH)):
             os.dup2(os.open(self.out / name, flags, 0o600), fd)
-        self.phases.begin(lane)
+        self.phases.begin(lane, life.part)
         try:
             experiment(life.kind, seed, self.store)
         except SystemExit as end:
@@ -211,19 +233,20 @@ class Arena:
     def strike(self, lane: int, life: Life) -> None:
         """The moment has come."""
         assert life.number is not None
-        phase, _ = self.phases.of(lane)
+        phase, _, _ = self.phases.of(lane)
         if phase == FORKED:
             # Python forgets the signals that come while it forks, which no program that begins in the common way does.
             life.due = time.monotonic() + 0.001
             return
         life.phase = life.phase or phase
         (os.killpg if life.group else os.kill)(life.pid, life.number)
-        life.due = float("inf") if life.again is None else life.begun + life.again
-        life.again = None
+        life.due = float("inf") if life.again_s is None else time.monotonic() + life.again_s
+        life.again_s = None
 
     def ended(self, lane: int, life: Life, status: int) -> None:
         """Look at what is there now that it has ended."""
-        life.lasted_s = self.phases.of(lane)[1] - life.begun
+        _, done, life.parts = self.phases.of(lane)
+        life.lasted_s = done - life.begun
         life.status = os.waitstatus_to_exitcode(status)
         life.said = (self.out / f"{lane}.err").read_text(errors="replace")
         if life.status != -signal.SIGKILL:
@@ -288,6 +311,8 @@ def live(arena: Arena, lives: Iterator[tuple[Life, int]]) -> Iterator[Life]:
     running: dict[int, tuple[int, Life]] = {}
     free = list(range(AT_ONCE))
     poll = select.poll()
+    for come in arena.phases.come:
+        poll.register(come, select.POLLIN)
     more = True
     while running or more:
         while free and more:
@@ -303,8 +328,12 @@ def live(arena: Arena, lives: Iterator[tuple[Life, int]]) -> Iterator[Life]:
             running[fd] = lane, life
         due = min((life.due for _, life in running.values()), default=0.0)
         wait_ms = min(max(due - time.monotonic(), 0.0), 60.0) * 1000
-        ready = [fd for fd, _ in poll.poll(wait_ms)]
-        for fd in ready:
+        ready = {fd for fd, _ in poll.poll(wait_ms)}
+        for lane, life in running.values():
+            if arena.phases.come[lane] in ready:
+                os.eventfd_read(arena.phases.come[lane])
+                life.due = time.monotonic() + life.after_s
+        for fd in ready.intersection(running):
             lane, life = running.pop(fd)
             poll.unregister(fd)
             os.close(fd)
@@ -317,17 +346,22 @@ def live(arena: Arena, lives: Iterator[tuple[Life, int]]) -> Iterator[Life]:
                 arena.strike(lane, life)
 
 
-def lives_to_end(rng: random.Random, spans_s: dict[str, float], count: int) -> Iterator[tuple[Life, int]]:
-    """So many lives, each of a random kind, with a random end at a random moment."""
+def lives_to_end(rng: random.Random, whole: dict[str, Life], count: int) -> Iterator[tuple[Life, int]]:
+    """So many lives, each of a random kind, with a random end at a random moment; ``whole`` are lives that were left alone."""
     kinds = list(KINDS)
     weights = [KINDS[kind][2] for kind in kinds]
     for position in range(count):
         (kind,) = rng.choices(kinds, weights)
         number = SIGNALS[position % len(SIGNALS)]
-        due = rng.uniform(0.0, spans_s[kind] * _LATEST)
-        graceful = number != signal.SIGKILL
-        again = due + rng.uniform(0.0, 0.03) if graceful and rng.random() < 0.25 else None
-        yield Life(kind, number, due, group=number == signal.SIGINT and rng.random() < 0.5, again=again), rng.randrange(2**31)
+        life = Life(kind, number, group=number == signal.SIGINT and rng.random() < 0.5)
+        if rng.random() < 0.5:
+            life.due = rng.uniform(0.0, whole[kind].lasted_s * _LATEST)
+        else:
+            life.part = rng.randrange(whole[kind].parts)
+            life.after_s = rng.choice([0.0, rng.uniform(0.0, _AFTER_S)])
+        if number != signal.SIGKILL and rng.random() < 0.25:
+            life.again_s = rng.uniform(0.0, 0.03)
+        yield life, rng.randrange(2**31)
 
 
 def main() -> None:
@@ -349,16 +383,15 @@ def main() -> None:
         sys.stdout.write(json.dumps(life.row()) + "\n")
         sys.stdout.flush()
 
-    measured: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    whole: dict[str, Life] = {}
     for life in live(arena, ((Life(kind), 1) for kind in KINDS for _ in range(AT_ONCE))):
         say(life)
-        measured[life.kind].append(life.lasted_s)
-    spans_s = {kind: max(spans) for kind, spans in measured.items()}
+        whole[life.kind] = max(life, whole.get(life.kind, life), key=lambda one: one.lasted_s)
     rng = random.Random(seed)
     missing = count
     while missing:
         # Those that were done before their moment came do not count.
-        lives = lives_to_end(rng, spans_s, missing)
+        lives = lives_to_end(rng, whole, missing)
         for life in live(arena, lives):
             missing -= life.phase not in (None, DONE)
             say(life)
