@@ -182,8 +182,10 @@ def test_a_running_feeder_is_seen(tmp_path: Path) -> None:
 def test_the_sensors_run_in_every_python_of_this_machine(python: Path) -> None:
     code = """
 import doctest, sys
-from toolkit.sensors import call_row, kernel_log, look, machine_code, rng, sources, system, ticks, write_loop
-for module in (call_row, kernel_log, look, machine_code, rng, sources, system, ticks, write_loop):
+from toolkit.sensors import (
+    call_row, kernel_log, look, machine_code, read_log, rng, source_reader, sources, system, ticks, write_loop,
+)
+for module in (call_row, kernel_log, look, machine_code, read_log, rng, source_reader, sources, system, ticks, write_loop):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed, module
 machine = system.SystemLook()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
+import ctypes
 import errno
 import itertools
 import os
@@ -21,7 +21,10 @@ import pytest
 from tests.needs import need
 from tests.sensors.interpreters import as_nobody
 from toolkit.errors import UnavailableError, UsageError
-from toolkit.sensors import sources
+from toolkit.sensors import read_log
+from toolkit.sensors.call_row import _Maker, call_row
+from toolkit.sensors.read_log import AT_ONCE, ReadLog
+from toolkit.sensors.source_reader import Source, read_until
 from toolkit.sensors.sources import BLOCKS_BYTES, MOST_READS, SourceRead, read_source
 
 _SHORT_S = 0.1
@@ -156,19 +159,90 @@ with tempfile.NamedTemporaryFile() as file:
     assert as_nobody(code).split() == [str(errno.EACCES), "None"]
 
 
-def test_a_device_that_says_again_is_a_row_with_that_errno(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never_now(_source: str, _block_bytes: int) -> tuple[Any, Any]:
-        return (lambda _argument: None), None
+class Given:
+    """A source that gives what a test says, through Python and in a row: what read(2) would give, time after time."""
 
-    monkeypatch.setattr(sources, "_opened", never_now)
-    numbers = array.array("q", bytes(8 * (sources._FIRST_READ + sources._PER_READ * 4)))
-    before = signal.getsignal(signal.SIGALRM)
-    try:
-        sources._read("/dev/device", 64, 5.0, 4, memoryview(numbers))
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    read = only(sources._rows("/dev/device", 64, memoryview(numbers)))
-    assert (read.read_bytes, read.errno) == (None, errno.EAGAIN)
+    def __init__(self, *gives: int | None, call: tuple[str, list[int]] | None = None) -> None:
+        self.gives = iter(gives)
+        self.call = call
+
+    def read(self) -> int | None:
+        return next(self.gives)
+
+    def close(self) -> None:
+        pass
+
+
+def logged(source: Given | Source, most_reads: int = 1000) -> list[int]:
+    """What the reader notes of a source, in this process."""
+    log = ReadLog(memoryview(bytearray(ReadLog.size_bytes(most_reads))).cast("q"))
+    read_until(lambda: source, 5.0, most_reads, log)  # type: ignore[arg-type, return-value]
+    return [read.gave for read in log.reads()]
+
+
+def test_a_device_that_says_again_is_a_row_with_that_errno() -> None:
+    assert logged(Given(None)) == [-errno.EAGAIN]
+
+
+def in_rows() -> None:
+    if call_row().make is None:
+        pytest.skip("there is no machine code for this machine")
+
+
+def test_quick_reads_are_made_in_rows_and_all_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_rows()
+    singles = []
+    source = Source("/dev/urandom", 64)
+    real = source.read
+    monkeypatch.setattr(source, "read", lambda: singles.append(real()) or singles[-1])
+    assert logged(source, 1000) == [64] * 1000
+    assert len(singles) < 500  # a machine that is busy may make some reads slow; those are made one at a time
+
+
+def test_the_end_and_an_error_within_a_row_end_it_where_they_came(tmp_path: Path) -> None:
+    in_rows()
+    short = tmp_path / "short"
+    short.write_bytes(b"x" * 1000)
+    assert logged(Source(str(short), 64)) == [64] * 15 + [40, 0]
+    memory = ctypes.create_string_buffer(64)
+    assert logged(Given(64, call=("read", [10**6, ctypes.addressof(memory), 64]))) == [64, -errno.EBADF]
+
+
+def test_reads_of_a_row_that_was_cut_are_kept_and_none_is_noted_twice() -> None:
+    in_rows()
+    numbers = memoryview(bytearray(ReadLog.size_bytes(10))).cast("q")
+    log = ReadLog(numbers)
+    begun = log.begin()
+    memory = ctypes.create_string_buffer(64)
+    row = log.row("getrandom", [ctypes.addressof(memory), 64, 0])
+    assert row is not None
+    log.put(begun, begun + 1, 64)
+    assert row(5)
+    # As after a kill in the middle of the third read, when one of the two before had been noted already.
+    moments = len(numbers) - AT_ONCE * (4 + 3 * 6)
+    numbers[moments + 4 * 2 + 2] = numbers[moments + 4 * 2 + 3] = 0
+    called = numbers[moments + 8] * 10**9 + numbers[moments + 9]
+    first = numbers[moments : moments + 4]
+    log.put(first[0] * 10**9 + first[1], first[2] * 10**9 + first[3], 64)
+    log.give_up(3600.0)
+    assert [read.gave for read in log.reads()] == [64, 64, 64, -errno.ETIMEDOUT]
+    last = list(log.reads())[-1]
+    assert (last.called_ns, last.called_ns + last.wait_ns) == (called, begun + 3600 * 10**9)
+
+
+def test_a_source_that_falls_silent_in_a_row_is_given_up_at_the_end_of_the_budget(fifo: Path) -> None:
+    with held(fifo) as end:
+        os.write(end, b"x" * 6400)
+        reads = read_source(str(fifo), 64, 0.3)
+    assert [read.read_bytes for read in reads] == [64] * 100 + [None]
+    assert reads[-1].errno == errno.ETIMEDOUT
+    assert reads[-1].wait_ns > 0.2e9
+    assert [read.t_ns + read.wait_ns for read in reads] == sorted(read.t_ns + read.wait_ns for read in reads)
+
+
+def test_where_no_machine_code_runs_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_log, "call_row", lambda: _Maker(None, "none here"))
+    assert logged(Source("getrandom", 32), 50) == [32] * 50
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ from typing import Callable, NamedTuple, Sequence
 
 from toolkit.sensors.machine_code import executable
 
-__all__ = ["MACHINE_CODE", "CallRow", "call_row"]
+__all__ = ["MACHINE_CODE", "NUMBERS_A_CALL", "RESULT", "CallRow", "call_row"]
+
+#: A line of the table in 64-bit numbers: how many, and which of them is what the call gave.
+NUMBERS_A_CALL, RESULT = 6, 5
 
 #: By machine as uname(2) names it: a function (table, calls) of the platform's C calling convention, that gives the calls not made.
 #: A call ends the row if what it gives is below zero as an int. tests/sensors/test_machine_code.py assembles what the comments say.
@@ -92,6 +95,8 @@ class CallRow:
         The machine code.
     calls : sequence of (function of libc, its arguments)
         At most four whole numbers or addresses each. What an address points to must be kept by the caller.
+    memory : writable buffer, optional
+        Where the table is to lie: ``NUMBERS_A_CALL`` numbers of 64 bits a call.
 
     Examples
     --------
@@ -101,11 +106,14 @@ class CallRow:
     True
     """
 
-    def __init__(self, function: Callable[[object, int], int], calls: Sequence[tuple[str, Sequence[int]]]) -> None:
+    def __init__(
+        self, function: Callable[[object, int], int], calls: Sequence[tuple[str, Sequence[int]]], memory: memoryview | None = None
+    ) -> None:
         self._function = function
         libc = ctypes.CDLL(None)
         found = {name: ctypes.cast(getattr(libc, name), ctypes.c_void_p).value for name in {name for name, _ in calls}}
-        self._table = (_Call * len(calls))()
+        table = _Call * len(calls)
+        self._table = table() if memory is None else table.from_buffer(memory)
         for line, (name, arguments) in zip(self._table, calls):
             line.function = found[name]
             for place, value in enumerate(arguments):
@@ -117,9 +125,9 @@ class CallRow:
 
 
 class _Maker(NamedTuple):
-    """``make(calls)`` gives a row of calls, None where ``why_not`` says why there is none."""
+    """``make(calls)`` or ``make(calls, memory)`` gives a row of calls, None where ``why_not`` says why there is none."""
 
-    make: Callable[[Sequence[tuple[str, Sequence[int]]]], CallRow] | None
+    make: Callable[..., CallRow] | None
     why_not: str | None
 
 
@@ -131,7 +139,9 @@ def call_row() -> _Maker:
         return _Maker(None, why_not)
     function = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, use_errno=True)(address)
 
-    def make(calls: Sequence[tuple[str, Sequence[int]]], _page: mmap.mmap | None = page) -> CallRow:
-        return CallRow(function, calls)
+    def make(
+        calls: Sequence[tuple[str, Sequence[int]]], memory: memoryview | None = None, _page: mmap.mmap | None = page
+    ) -> CallRow:
+        return CallRow(function, calls, memory)
 
     return _Maker(make, None)

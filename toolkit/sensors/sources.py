@@ -2,16 +2,14 @@
 
 Each source and block size is read by a process of its own. A read may block in the kernel where neither O_NONBLOCK nor a signal
 ends it (a virtio-rng whose host gives nothing waits for SIGKILL alone), and a process can be killed or, if even that takes long,
-left behind; a thread cannot. The reader puts each read into memory shared with its parent, so what was read is never lost with it.
+left behind; a thread cannot. The reader, :mod:`toolkit.sensors.source_reader`, puts each read into memory shared with its parent,
+:mod:`toolkit.sensors.read_log`, so what was read is never lost with it.
 
 Reads block as a consumer's would. At the end of the budget a timer interrupts the one under way: what it had is a short read.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import io
 import mmap
 import os
 import select
@@ -21,14 +19,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any, Callable, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 from toolkit.errors import UnavailableError, UsageError
+from toolkit.sensors.read_log import ReadLog
+from toolkit.sensors.source_reader import GETRANDOM
 
 __all__ = ["BLOCKS_BYTES", "GETRANDOM", "MOST_READS", "SOURCES", "SourceRead", "check_source", "read_source"]
-
-GETRANDOM = "getrandom"
 
 #: The sources that every Linux may have.
 SOURCES = (GETRANDOM, "/dev/random", "/dev/urandom", "/dev/hwrng")
@@ -39,20 +36,9 @@ BLOCKS_BYTES = (64, 4096, 65536)
 #: Reads kept of one source and block size; after that many its reading stops, though the budget is not used up.
 MOST_READS = 10_000
 
-# What the reader and its parent share: 64-bit numbers. First these: when it began, reads so far, whether it came to its end.
-# Then three a read: when, how long, and the bytes or, below zero, the error's number, as the kernel returns them itself.
-_BEGUN_NS, _COUNT, _ENDED, _FIRST_READ = 0, 1, 2, 3
-_PER_READ = 3
-
 # How long a reader may take to start (an interpreter on a busy, emulated guest), and to end after its budget or a signal.
 _START_S = 60.0
 _GRACE_S = 1.0
-
-# A read that the first alarm did not end had nothing to give; the next alarm gives it up.
-_ALARM_AGAIN_S = 0.02
-
-# PR_SET_PDEATHSIG of include/uapi/linux/prctl.h
-_PR_SET_PDEATHSIG = 1
 
 
 class SourceRead(NamedTuple):
@@ -131,18 +117,23 @@ def read_source(source: str, block_bytes: int, budget_s: float, most_reads: int 
             "Block and count are at least 1; the budget is above 0 s and below a day.",
         )
     with tempfile.TemporaryFile() as shared:
-        shared.truncate(8 * (_FIRST_READ + _PER_READ * most_reads))
+        shared.truncate(ReadLog.size_bytes(most_reads))
         with mmap.mmap(shared.fileno(), 0) as memory, memoryview(memory).cast("q") as numbers:
-            _run_reader(source, block_bytes, budget_s, most_reads, shared.fileno(), numbers)
-            return _rows(source, block_bytes, numbers)
+            log = ReadLog(numbers)
+            _run_reader(source, block_bytes, budget_s, most_reads, shared.fileno(), log)
+            reads = list(log.reads())
+    return [
+        SourceRead(called_ns, source, block_bytes, None if gave < 0 else gave, wait_ns, -gave if gave < 0 else None)
+        for called_ns, wait_ns, gave in reads
+    ]
 
 
-def _run_reader(source: str, block_bytes: int, budget_s: float, most_reads: int, shared: int, numbers: memoryview) -> None:
+def _run_reader(source: str, block_bytes: int, budget_s: float, most_reads: int, shared: int, log: ReadLog) -> None:
     package = str(Path(__file__).resolve().parent.parent.parent)
     search = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
     settings = [source, str(block_bytes), repr(budget_s), str(most_reads), str(shared), str(os.getpid())]
     reader = subprocess.Popen(
-        [sys.executable, "-S", "-m", "toolkit.sensors.sources", *settings],
+        [sys.executable, "-S", "-m", "toolkit.sensors.source_reader", *settings],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -151,31 +142,31 @@ def _run_reader(source: str, block_bytes: int, budget_s: float, most_reads: int,
     )
     ended = False
     try:
-        ended = _ended_in_time(reader, budget_s, numbers)
+        ended = _ended_in_time(reader, budget_s, log)
     finally:
         said = _end(reader, ended)
-    if not numbers[_BEGUN_NS]:
+    if not log.begun_ns:
         why = f"failed: {said}" if ended else f"did not start within {_START_S:.0f} s"
         raise UnavailableError(f"the process that reads {source} {why}", "Try again when the machine is less busy.")
     if ended and reader.returncode != 0:
         raise UnavailableError(
             f"the process that reads {source} failed with status {reader.returncode}: {said}", "Please report it."
         )
-    if not numbers[_ENDED]:
-        _give_up(numbers, budget_s)
+    if not log.ended:
+        log.give_up(budget_s)
 
 
-def _ended_in_time(reader: subprocess.Popen[bytes], budget_s: float, numbers: memoryview) -> bool:
+def _ended_in_time(reader: subprocess.Popen[bytes], budget_s: float, log: ReadLog) -> bool:
     """Wait for the reader: its end closes its stderr. Its budget counts from its own beginning, not from its interpreter's."""
     closed = select.poll()
     closed.register(cast("IO[bytes]", reader.stderr), 0)  # 0: not what it says, only POLLHUP, its end
     started = time.monotonic()
     while not closed.poll(50):
-        begun_ns = numbers[_BEGUN_NS]
-        if numbers[_ENDED]:
+        begun_ns = log.begun_ns
+        if log.ended:
             late = time.monotonic() - started > _START_S + budget_s
         elif begun_ns:
-            late = _now_ns() - begun_ns > (budget_s + _GRACE_S) * 1e9
+            late = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns > (budget_s + _GRACE_S) * 1e9
         else:
             late = time.monotonic() - started > _START_S
         if late:
@@ -197,97 +188,3 @@ def _end(reader: subprocess.Popen[bytes], ended: bool) -> str:
         cast("IO[bytes]", reader.stderr).close()
         reader.returncode = -signal.SIGKILL  # sent, and not to be waited for
         return ""
-
-
-def _give_up(numbers: memoryview, budget_s: float) -> None:
-    """Add the read that never ended: called after the last one that did, waited for until the end of the budget."""
-    count = numbers[_COUNT]
-    called = begun = numbers[_BEGUN_NS]
-    if count:
-        last = _FIRST_READ + _PER_READ * (count - 1)
-        called = numbers[last] + numbers[last + 1]
-    if _FIRST_READ + _PER_READ * (count + 1) <= len(numbers):
-        _put(numbers, called, max(begun + int(budget_s * 1e9), called), -errno.ETIMEDOUT)
-
-
-def _rows(source: str, block_bytes: int, numbers: memoryview) -> list[SourceRead]:
-    rows = []
-    for at in range(_FIRST_READ, _FIRST_READ + _PER_READ * numbers[_COUNT], _PER_READ):
-        called_ns, wait_ns, gave = numbers[at], numbers[at + 1], numbers[at + 2]
-        rows.append(SourceRead(called_ns, source, block_bytes, gave if gave >= 0 else None, wait_ns, -gave if gave < 0 else None))
-    return rows
-
-
-def _put(numbers: memoryview, called_ns: int, ended_ns: int, gave: int) -> None:
-    """Add a read. It counts only once it is there, for whoever looks after a kill."""
-    at = _FIRST_READ + _PER_READ * numbers[_COUNT]
-    numbers[at] = called_ns
-    numbers[at + 1] = ended_ns - called_ns
-    numbers[at + 2] = gave
-    numbers[_COUNT] += 1
-
-
-def _now_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-# From here on: the reader, in its own process.
-
-
-class _GivenUpError(Exception):
-    """Raised by the alarm inside a read that gives nothing."""
-
-
-def _opened(source: str, block_bytes: int) -> tuple[Callable[[Any], int | None], Any]:
-    """A function that reads once, and its argument. A device is read into one buffer, unbuffered; getrandom has no such call."""
-    if source == GETRANDOM:
-        return (lambda size: len(os.getrandom(size))), block_bytes
-    return io.FileIO(source).readinto, bytearray(block_bytes)
-
-
-def _read(source: str, block_bytes: int, budget_s: float, most_reads: int, numbers: memoryview) -> None:
-    """Read until the budget is used up, an error comes, or there are enough reads."""
-    now, clock = time.clock_gettime_ns, time.CLOCK_BOOTTIME
-    alarmed_at = -1
-
-    def alarm(_signal: int, _frame: FrameType | None) -> None:
-        # A read that had something returns it on the first alarm. Python calls again one that had nothing (PEP 475); it is
-        # given up when the next alarm finds no read more.
-        nonlocal alarmed_at
-        if alarmed_at == numbers[_COUNT]:
-            raise _GivenUpError
-        alarmed_at = numbers[_COUNT]
-
-    signal.signal(signal.SIGALRM, alarm)
-    called = numbers[_BEGUN_NS] = now(clock)
-    ending = called + int(budget_s * 1e9)
-    signal.setitimer(signal.ITIMER_REAL, budget_s, _ALARM_AGAIN_S)
-    try:
-        read, argument = _opened(source, block_bytes)  # within the budget: opening a FIFO waits for its writer
-        for _ in range(most_reads):
-            called = now(clock)
-            gave = read(argument)
-            ended = now(clock)
-            _put(numbers, called, ended, -errno.EAGAIN if gave is None else gave)
-            if not gave or ended >= ending:
-                break
-    except _GivenUpError:
-        _put(numbers, called, now(clock), -errno.ETIMEDOUT)
-    except OSError as error:
-        _put(numbers, called, now(clock), -(error.errno or errno.EIO))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _main(source: str, block_bytes: str, budget_s: str, most_reads: str, shared: str, parent: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted as well, and ends this process
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):
-        return  # the parent is gone already
-    with mmap.mmap(int(shared), 0) as memory, memoryview(memory).cast("q") as numbers:
-        _read(source, int(block_bytes), float(budget_s), int(most_reads), numbers)
-        numbers[_ENDED] = 1
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
