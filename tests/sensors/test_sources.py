@@ -240,6 +240,37 @@ def test_a_source_that_falls_silent_in_a_row_is_given_up_at_the_end_of_the_budge
     assert [read.t_ns + read.wait_ns for read in reads] == sorted(read.t_ns + read.wait_ns for read in reads)
 
 
+def test_a_read_of_a_killed_row_that_was_called_after_the_budget_is_no_failure() -> None:
+    in_rows()
+    log = ReadLog(memoryview(bytearray(ReadLog.size_bytes(10))).cast("q"))
+    log.begin()
+    memory = ctypes.create_string_buffer(64)
+    row = log.row("getrandom", [ctypes.addressof(memory), 64, 0])
+    assert row is not None
+    assert row(3)
+    log.give_up(0.0)
+    assert [read.gave for read in log.reads()] == [64, 64, 64]
+
+
+def test_a_source_that_slows_down_in_a_row_keeps_what_it_gave_and_ends(fifo: Path) -> None:
+    over = threading.Event()
+
+    def trickle(end: int) -> None:
+        while not over.wait(0.01):
+            os.write(end, b"x")
+
+    with held(fifo) as end:
+        os.write(end, b"x" * 6400)
+        trickling = threading.Thread(target=trickle, args=(end,))
+        trickling.start()
+        reads = read_source(str(fifo), 64, 0.3)
+        over.set()
+        trickling.join()
+    assert [read.read_bytes for read in reads[:100]] == [64] * 100
+    assert len(reads) > 102
+    assert all(0 < (read.read_bytes or 0) < 64 for read in reads[101:-1])
+
+
 def test_where_no_machine_code_runs_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_log, "call_row", lambda: _Maker(None, "none here"))
     assert logged(Source("getrandom", 32), 50) == [32] * 50

@@ -149,10 +149,10 @@ class ReadLog:
         return None
 
     def give_up(self, budget_s: float) -> None:
-        """Add the read that never ended, of a reading that was killed: waited for until the end of the budget."""
-        called = self.gather()
+        """Add the read that a reading that was killed never ended: waited for until the end of the budget, if called by then."""
+        called, ending = self.gather(), self.begun_ns + int(budget_s * 1e9)
         if called is None:
             last = list(self.reads())[-1:]
             called = last[0].called_ns + last[0].wait_ns if last else self.begun_ns
-        if _FIRST_READ + _PER_READ * (self.count + 1) <= self._row:
-            self.put(called, max(self.begun_ns + int(budget_s * 1e9), called), -errno.ETIMEDOUT)
+        if called < ending and _FIRST_READ + _PER_READ * (self.count + 1) <= self._row:
+            self.put(called, ending, -errno.ETIMEDOUT)
