@@ -2,10 +2,10 @@
 
 ``python -m tests.faults.victims ROOT STORE SEED COUNT`` forks each experiment from itself, warm, so that it begins within a
 millisecond; the experiment then leaves through the interpreter's own end, as any program does. How long each kind of experiment
-lives, and of how many parts, is measured first, so that the moments lie in all of its life, set-up and removal too. Half of them
-are random in time. The other half are random among the parts, however short: where a machine has much in its caches, to drop them
-is three quarters of the time, and hardly a moment would fall on anything else. After an end by SIGINT or SIGTERM it
-looks at once for what was left. Ends with one clean start. Prints a line of JSON an experiment.
+lives, and of which parts, is measured first, so that the moments lie in all of its life, set-up and removal too. Half of them are
+random in time. The other half are random among its phases, however short: where a machine has much in its caches, to drop them is
+three quarters of the time, and hardly a moment would fall on anything else. After an end by SIGINT or SIGTERM it looks at once for
+what was left. Ends with one clean start. Prints a line of JSON an experiment.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Life:
     pid: int = 0
     begun: float = 0.0
     lasted_s: float = 0.0
-    parts: int = 0
+    #: The phases that it went through, one after the other, if it came to its end.
+    parts: list[str] = field(default_factory=list)
     phase: str | None = None
     status: int = 0
     left: list[str] = field(default_factory=list)
@@ -100,8 +101,8 @@ class Phases:
         self._memory = mmap.mmap(-1, _PHASE_BYTES * AT_ONCE)
         self._stack: list[str] = []
         self.lane = 0
-        #: In the victim: how many times it has entered or left a phase, and the time at which it is to say so.
-        self._parts = 0
+        #: In the victim: the phases that it has gone through, and the place in them at which it is to say so.
+        self._parts: list[str] = []
         self._part: int | None = None
         #: One a lane: counts up when the victim there has come to its part.
         self.come = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(AT_ONCE)]
@@ -127,18 +128,17 @@ class Phases:
         self.lane, self._part = lane, part
         self._write()
 
-    def end(self) -> None:
-        """In the victim: what it was to do is done, and its answer written."""
-        self._say(f"{DONE} {time.monotonic()} {self._parts}")
+    def end(self, out: Path) -> None:
+        """In the victim: what it was to do is done, and its answer written. Its phases go to a file."""
+        done = time.monotonic()
+        out.write_text(json.dumps(self._parts))
+        self._say(f"{DONE} {done}")
 
-    def of(self, lane: int) -> tuple[str, float, int]:
-        """The phase of the victim in a lane; when it was done, or now; and of how many parts it was, if it is done."""
+    def of(self, lane: int) -> tuple[str, float]:
+        """The phase of the victim in a lane; and when it was done, or now."""
         phase = self._memory[lane * _PHASE_BYTES : (lane + 1) * _PHASE_BYTES].rstrip(b"\0").decode()
-        done, _, rest = phase.partition(" ")
-        if done != DONE:
-            return phase, time.monotonic(), 0
-        moment, parts = rest.split()
-        return DONE, float(moment), int(parts)
+        done, _, moment = phase.partition(" ")
+        return (DONE, float(moment)) if done == DONE else (phase, time.monotonic())
 
     def clear(self, lane: int) -> None:
         """Before a victim begins."""
@@ -153,9 +153,9 @@ class Phases:
                 phase = f"{whole}: {phase}"
                 break
         self._say(phase)
-        if self._parts == self._part:
+        if len(self._parts) == self._part:
             os.eventfd_write(self.come[self.lane], 1)
-        self._parts += 1
+        self._parts.append(phase)
 
     def _say(self, phase: str) -> None:
         self._memory[self.lane * _PHASE_BYTES : (self.lane + 1) * _PHASE_BYTES] = phase.encode().ljust(_PHASE_BYTES, b"\0")
@@ -227,13 +227,13 @@ class Arena:
             if end.code:
                 raise
         sys.stdout.flush()
-        self.phases.end()
+        self.phases.end(self.out / f"{lane}.parts")
         sys.exit(0)
 
     def strike(self, lane: int, life: Life) -> None:
         """The moment has come."""
         assert life.number is not None
-        phase, _, _ = self.phases.of(lane)
+        phase, _ = self.phases.of(lane)
         if phase == FORKED:
             # Python forgets the signals that come while it forks, which no program that begins in the common way does.
             life.due = time.monotonic() + 0.001
@@ -245,8 +245,10 @@ class Arena:
 
     def ended(self, lane: int, life: Life, status: int) -> None:
         """Look at what is there now that it has ended."""
-        _, done, life.parts = self.phases.of(lane)
-        life.lasted_s = done - life.begun
+        phase, ended = self.phases.of(lane)
+        life.lasted_s = ended - life.begun
+        if phase == DONE:
+            life.parts = json.loads((self.out / f"{lane}.parts").read_text())
         life.status = os.waitstatus_to_exitcode(status)
         life.said = (self.out / f"{lane}.err").read_text(errors="replace")
         if life.status != -signal.SIGKILL:
@@ -357,7 +359,9 @@ def lives_to_end(rng: random.Random, whole: dict[str, Life], count: int) -> Iter
         if rng.random() < 0.5:
             life.due = rng.uniform(0.0, whole[kind].lasted_s * _LATEST)
         else:
-            life.part = rng.randrange(whole[kind].parts)
+            parts = whole[kind].parts
+            phase = rng.choice(sorted(set(parts)))
+            life.part = rng.choice([place for place, each in enumerate(parts) if each == phase])
             life.after_s = rng.choice([0.0, rng.uniform(0.0, _AFTER_S)])
         if number != signal.SIGKILL and rng.random() < 0.25:
             life.again_s = rng.uniform(0.0, 0.03)
