@@ -47,6 +47,24 @@ def held(fifo: Path) -> Iterator[int]:
         os.close(end)
 
 
+@contextlib.contextmanager
+def trickling(end: int, drop: bytes) -> Iterator[None]:
+    """A few bytes every hundredth of a second, as long as the body runs."""
+    over = threading.Event()
+
+    def trickle() -> None:
+        while not over.wait(0.01):
+            os.write(end, drop)
+
+    writer = threading.Thread(target=trickle)
+    writer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        writer.join()
+
+
 def only(reads: list[SourceRead]) -> SourceRead:
     assert len(reads) == 1
     return reads[0]
@@ -100,20 +118,8 @@ def test_a_source_that_falls_silent_keeps_what_it_gave(fifo: Path) -> None:
 
 
 def test_a_trickling_source_ends_with_the_budget(fifo: Path) -> None:
-    ended = threading.Event()
-
-    def trickle(end: int) -> None:
-        while not ended.wait(0.005):
-            os.write(end, b"drop")
-
-    with held(fifo) as end:
-        writer = threading.Thread(target=trickle, args=(end,))
-        writer.start()
-        try:
-            reads = read_source(str(fifo), 4096, 0.3)
-        finally:
-            ended.set()
-            writer.join()
+    with held(fifo) as end, trickling(end, b"drop"):
+        reads = read_source(str(fifo), 4096, 0.3)
     given = [read for read in reads if read.errno is None]
     assert given
     assert all(0 < (read.read_bytes or 0) < 4096 for read in given)
@@ -253,19 +259,10 @@ def test_a_read_of_a_killed_row_that_was_called_after_the_budget_is_no_failure()
 
 
 def test_a_source_that_slows_down_in_a_row_keeps_what_it_gave_and_ends(fifo: Path) -> None:
-    over = threading.Event()
-
-    def trickle(end: int) -> None:
-        while not over.wait(0.01):
-            os.write(end, b"x")
-
     with held(fifo) as end:
         os.write(end, b"x" * 6400)
-        trickling = threading.Thread(target=trickle, args=(end,))
-        trickling.start()
-        reads = read_source(str(fifo), 64, 0.3)
-        over.set()
-        trickling.join()
+        with trickling(end, b"x"):
+            reads = read_source(str(fifo), 64, 0.3)
     assert [read.read_bytes for read in reads[:100]] == [64] * 100
     assert len(reads) > 102
     assert all(0 < (read.read_bytes or 0) < 64 for read in reads[101:-1])
