@@ -54,14 +54,19 @@ def _rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
     Not by pandas's ``to_json``: that rounds to ten digits, and its C code crashes when a signal's handler raises within it.
     """
-    columns = [[None if _missing(value) else value for value in frame[name].tolist()] for name in frame.columns]
+
+    def known(value: Any) -> Any:
+        infinite = isinstance(value, float) and math.isinf(value)  # which JSON has no word for
+        return None if infinite or _missing(value) else value
+
+    columns = [[known(value) for value in frame[name].tolist()] for name in frame.columns]
     return [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _missing(value: Any) -> bool:
     import pandas as pd
 
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and not math.isfinite(value))
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
 
 
 def _written(value: Any) -> Any:
@@ -102,7 +107,6 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
 
 
 def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
-
     if _missing(value):
         return "–"
     if write is not None:
