@@ -142,6 +142,15 @@ def test_a_notebook_runs_and_its_figure_follows_a_control(lab: str, seen: Seen, 
     assert [said for said in seen.complaints if said not in KNOWN_NOISE] == []
 
 
+def late(configuration: Path) -> None:
+    """Have the server listen a second after it told where, as it does on a busy machine."""
+    configuration.mkdir()
+    (configuration / "jupyter_server_config.py").write_text(
+        "import time\nfrom tornado.httpserver import HTTPServer\nlisten = HTTPServer.listen\n"
+        "HTTPServer.listen = lambda *all, **named: (time.sleep(1), listen(*all, **named))[1]\n"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_server_outlives_whoever_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
@@ -149,6 +158,7 @@ def test_no_server_outlives_whoever_started_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TOOLKIT_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "store").mkdir()
     (tmp_path / "notebooks").mkdir()
+    late(tmp_path / "config")
     program = (
         "import sys\nfrom pathlib import Path\nfrom toolkit.report.jupyterlab import running\n"
         f"with running({str(tmp_path / 'store')!r}, notebooks=Path({str(tmp_path / 'notebooks')!r}), "

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,7 +114,7 @@ def _command(folder: Path, private: Path, browser: bool) -> list[str]:
 
 
 def _address(private: Path, server: subprocess.Popen[bytes], folder: Path) -> str:
-    """Wait until the server tells its address in its runtime folder."""
+    """Wait until the server tells its address in its runtime folder, and listens there: it tells before it does."""
     until = time.monotonic() + _START_S
     while time.monotonic() < until:
         if server.poll() is not None:
@@ -121,10 +122,21 @@ def _address(private: Path, server: subprocess.Popen[bytes], folder: Path) -> st
         for path in private.glob("jpserver-*.json"):
             with contextlib.suppress(ValueError):  # half written: look again
                 told = json.loads(path.read_text(encoding="utf-8"))
+                if not _listens(told["port"]):
+                    continue
                 page = f"lab/tree/{_FIRST}" if (folder / _FIRST).is_file() else "lab"
                 return f"{told['url']}{page}?token={told['token']}" if told["token"] else f"{told['url']}{page}"
         time.sleep(_LOOK_S)
     raise ReportError(f"JupyterLab did not serve within {_START_S:.0f} s", "Run 'jupyter lab' by itself to see what keeps it.")
+
+
+def _listens(port: int) -> bool:
+    """Whether a connection to the port of this machine is taken."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=_STOP_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
