@@ -76,6 +76,8 @@ class Life:
     #: The phases that it went through, one after the other, if it came to its end.
     parts: list[str] = field(default_factory=list)
     phase: str | None = None
+    #: When the first signal was sent for certain.
+    struck: float | None = None
     status: int = 0
     left: list[str] = field(default_factory=list)
     said: str = ""
@@ -240,6 +242,7 @@ class Arena:
             return
         life.phase = life.phase or phase
         (os.killpg if life.group else os.kill)(life.pid, life.number)
+        life.struck = life.struck or time.monotonic()
         life.due = float("inf") if life.again_s is None else time.monotonic() + life.again_s
         life.again_s = None
 
@@ -248,6 +251,8 @@ class Arena:
         phase, ended = self.phases.of(lane)
         life.lasted_s = ended - life.begun
         if phase == DONE:
+            if life.struck is not None and ended <= life.struck:
+                life.phase = DONE  # it came to its end after we looked which phase it was in, and before the signal came
             life.parts = json.loads((self.out / f"{lane}.parts").read_text())
         life.status = os.waitstatus_to_exitcode(status)
         life.said = (self.out / f"{lane}.err").read_text(errors="replace")
