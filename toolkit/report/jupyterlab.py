@@ -133,7 +133,7 @@ def _address(private: Path, server: subprocess.Popen[bytes], folder: Path) -> st
 def _listens(port: int) -> bool:
     """Whether a connection to the port of this machine is taken."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=_STOP_S).close()
+        socket.create_connection(("127.0.0.1", port), timeout=_LOOK_S).close()
     except OSError:
         return False
     return True
