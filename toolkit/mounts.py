@@ -184,7 +184,7 @@ def attached_below(folder: Path) -> list[Path]:
     for named in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
         path = Path("/dev") / named.parts[-3]
         try:
-            backing = Path(os.fsdecode(named.read_bytes().removesuffix(b"\n")))
+            backing = Path(os.fsdecode(named.read_bytes()[:-1]))  # what sysfs says ends with a newline
             if folder in backing.parents and _backing_inode(path) in inodes:
                 devices.append(path)
         except OSError as error:

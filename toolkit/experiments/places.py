@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit import mounts
-from toolkit.errors import UnavailableError
 from toolkit.experiments.plan import Cell
 from toolkit.scratch import ScratchFilesystem
-from toolkit.sensors import allocation
-from toolkit.sensors.extents import CANNOT_SAY, file_extents
+from toolkit.sensors.one_file import measured_in
 
 __all__ = ["Place", "measured", "on_filesystem"]
 
@@ -56,47 +52,6 @@ def measured(place: Place, cell: Cell) -> dict[str, Any]:
         if os.fstat(folder).st_dev != device:
             # Unmounted behind our back: what lies below must not be measured in its name.
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(place.folder))
-        name = f"{secrets.token_hex(8)}.allocation"
-        try:
-            found = allocation.allocate(name, cell.method, cell.size_bytes, dir_fd=folder)._asdict()
-            if found["errno"] is None:  # what a refused file holds says nothing about its method
-                found.update(_fragments(name, folder))
-        finally:
-            gone = _removed(name, folder)
+        return measured_in(folder, cell.method, cell.size_bytes)
     finally:
         os.close(folder)
-    found["errno"] = found["errno"] or gone
-    return found
-
-
-def _fragments(name: str, folder: int) -> dict[str, int | None]:
-    """The file's extents and discontinuities, each null where the file system does not say or they cannot be compared.
-
-    An error of the disk on the way is no such null: it is the measurement's ``errno``.
-    """
-    nothing: dict[str, int | None] = {"extents": None, "discontinuities": None}
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    except OSError:
-        # Its errno is known: the file could not be made, or the file system is gone.
-        return nothing
-    try:
-        extents = file_extents(fd)
-    except UnavailableError as error:
-        refused = error.__cause__
-        if isinstance(refused, OSError) and refused.errno not in CANNOT_SAY:
-            return {**nothing, "errno": refused.errno}
-        return nothing
-    finally:
-        os.close(fd)
-    return {"extents": len(extents), "discontinuities": extents.discontinuities() if extents.comparable() else None}
-
-
-def _removed(name: str, folder: int) -> int | None:
-    """Unlink the file and write that out; gives the error's number if the file system is past that."""
-    try:
-        os.unlink(name, dir_fd=folder)
-        mounts.sync_filesystem(folder)
-    except OSError as error:
-        return error.errno
-    return None

@@ -1,0 +1,452 @@
+"""Frames between a guest's agent and the host, over a port that loses, doubles and cuts bytes whenever one side comes or goes.
+
+A frame is a header and a payload of fixed-size records. Both are said once, here, in terms of :mod:`struct`; the host derives from
+it the dtype with which numpy reads a whole payload at once (:meth:`Layout.dtype`). What a frame means, and who answers which, is
+said in :mod:`toolkit.guests.agent` and :mod:`toolkit.guests.receiver`.
+
+The header has a checksum of its own, so that its length can be believed before the payload is there, and holds that of the payload.
+Numbers are little-endian. This file also travels into guests: standard library only, Python 3.8 and later.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any, Iterator, NamedTuple, Sequence
+
+__all__ = [
+    "ACK",
+    "ALLOCATE",
+    "ALLOCATIONS",
+    "DISK",
+    "DONE",
+    "ENDED",
+    "HEADER_BYTES",
+    "HELLO",
+    "LAYOUTS",
+    "MOST_PAYLOAD_BYTES",
+    "NO_NUMBER",
+    "NULL",
+    "NUMBERED",
+    "PORT_NAME",
+    "READ_SOURCES",
+    "SAMPLES",
+    "SOURCE_READS",
+    "STATE",
+    "SYSTEM",
+    "UNKNOWN_TIME",
+    "VERSION",
+    "WELCOME",
+    "Decoder",
+    "Frame",
+    "Layout",
+    "encode",
+]
+
+#: The virtio-serial port's name: in the guest it is ``/dev/virtio-ports/`` and this.
+PORT_NAME = "org.virt_toolkit.agent.0"
+
+#: How a place to allocate files says that it is a file system made on the scratch disk.
+DISK = "disk:"
+
+VERSION = 1
+_MAGIC = b"\x89VtK"
+
+#: A whole number that was not measured; no count, size, time since boot or truth is below zero.
+NULL = -1
+#: A time that was not measured.
+UNKNOWN_TIME = -(2**63)
+#: ``first`` of a frame whose records are not numbered.
+NO_NUMBER = -1
+
+#: A payload is never longer; whoever says so is not believed.
+MOST_PAYLOAD_BYTES = 64 * 1024
+
+# magic, version, kind, zero, session, sequence, first, oldest, count, length, checksum of the payload
+_HEADER = struct.Struct("<4sBBHQQqqIII")
+_CHECKSUM = struct.Struct("<I")
+#: Bytes of a header, its own checksum among them.
+HEADER_BYTES = _HEADER.size + _CHECKSUM.size
+
+
+class Layout(NamedTuple):
+    """How a record of one kind lies in memory.
+
+    Attributes
+    ----------
+    kind : int
+        As in the header.
+    name : str
+        For people.
+    fields : tuple of (str, str)
+        Name and :mod:`struct` code of each. Text is UTF-8 with zeros behind it. Whole numbers are null as :data:`NULL`, times as
+        :data:`UNKNOWN_TIME`, floats as NaN, texts as a single byte 0xff, which no UTF-8 begins with.
+    """
+
+    kind: int
+    name: str
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def struct(self) -> struct.Struct:
+        """Packs and unpacks one record."""
+        return struct.Struct("<" + "".join(code for _, code in self.fields))
+
+    def dtype(self) -> dict[str, Any]:
+        """What ``numpy.dtype`` takes to read records of this layout.
+
+        Examples
+        --------
+        >>> LAYOUTS[ACK].dtype()
+        {'names': ['number'], 'formats': ['<i8'], 'offsets': [0], 'itemsize': 8}
+        """
+        offsets, formats, at = [], [], 0
+        for _, code in self.fields:
+            size = struct.calcsize("<" + code)
+            offsets.append(at)
+            formats.append("S" + code[:-1] if code[-1] == "s" else "<" + _NUMPY[code] + str(size))
+            at += size
+        return {"names": [name for name, _ in self.fields], "formats": formats, "offsets": offsets, "itemsize": at}
+
+    def pack(self, **values: Any) -> bytes:
+        """One record; a text that is too long is cut at a character, and None is null.
+
+        Examples
+        --------
+        >>> record = LAYOUTS[DONE].pack(request=7, records=2, errno=None, words="é" * 200)
+        >>> next(LAYOUTS[DONE].unpack(record))["errno"] is None
+        True
+        """
+        return self.struct.pack(*(_packed(name, code, values[name]) for name, code in self.fields))
+
+    def unpack(self, payload: bytes) -> Iterator[dict[str, Any]]:
+        """The records of a payload, text decoded with what is no UTF-8 escaped; only for kinds that come rarely."""
+        for row in self.struct.iter_unpack(payload):
+            yield {name: _unpacked(name, code, value) for (name, code), value in zip(self.fields, row)}
+
+
+_NUMPY = {"q": "i", "Q": "u", "i": "i", "I": "u", "b": "i", "d": "f"}
+_NO_TEXT = b"\xff"
+
+
+def _packed(name: str, code: str, value: Any) -> Any:
+    if code[-1] == "s":
+        if value is None:
+            return _NO_TEXT
+        # Half a character at the cut is left out.
+        raw = str(value).encode("utf-8", "backslashreplace")
+        return raw if len(raw) <= int(code[:-1]) else raw[: int(code[:-1])].decode("utf-8", "ignore").encode()
+    if value is None:
+        return float("nan") if code == "d" else UNKNOWN_TIME if name == "utc_ns" else NULL
+    return value
+
+
+def _unpacked(name: str, code: str, value: Any) -> Any:
+    if code[-1] == "s":
+        text = bytes(value).rstrip(b"\0")
+        return None if text == _NO_TEXT else text.decode("utf-8", "backslashreplace")
+    if code == "d":
+        return None if value != value else value  # noqa: PLR0124 (NaN)
+    return None if value == (UNKNOWN_TIME if name == "utc_ns" else NULL) else value
+
+
+# From the guest.
+HELLO, STATE, SAMPLES, SYSTEM, SOURCE_READS, ALLOCATIONS, DONE, ENDED = range(1, 9)
+# From the host.
+WELCOME, ACK, READ_SOURCES, ALLOCATE = range(32, 36)
+
+#: Kinds whose records are numbered in the order in which the agent made them, kept by it until the host has stored them, and so
+#: never lost unseen.
+NUMBERED = frozenset((SAMPLES, SYSTEM, SOURCE_READS, ALLOCATIONS, DONE))
+
+_WHEN = (("t_ns", "q"), ("utc_ns", "q"))
+
+#: Every kind of record. Field names are those of the tables' columns where there is one.
+LAYOUTS: dict[int, Layout] = {
+    layout.kind: layout
+    for layout in (
+        # Who speaks. answers: the nonce of the WELCOME that it answers, 0 where there was none. made, acknowledged, dropped: records
+        # so far that were made, that the host said it has, and that were dropped without its having said so.
+        Layout(
+            HELLO,
+            "hello",
+            (
+                ("answers", "Q"),
+                *_WHEN,
+                ("boot_id", "36s"),
+                ("kernel", "80s"),
+                ("host_name", "64s"),
+                ("agent_version", "24s"),
+                ("python", "16s"),
+                ("interval_ns", "q"),
+                ("made", "q"),
+                ("acknowledged", "q"),
+                ("dropped", "q"),
+                ("cpu_model", "64s"),
+                ("cpu_count", "i"),
+                ("memory_bytes", "q"),
+                ("allows", "48s"),
+            ),
+        ),
+        Layout(
+            STATE,
+            "state",
+            (
+                ("regime", "16s"),
+                ("poolsize_bits", "i"),
+                ("crng_ready", "b"),
+                ("crng_ready_s", "d"),
+                ("urandom_warnings", "q"),
+                ("vm_fork_reseeds", "q"),
+                ("hwrng_available", "128s"),
+                ("hwrng_current", "64s"),
+                ("hwrng_quality", "i"),
+                ("cpu_rdrand", "b"),
+                ("cpu_rdseed", "b"),
+                ("trust_cpu", "b"),
+                ("feeders", "64s"),
+            ),
+        ),
+        Layout(
+            SAMPLES, "samples", (*_WHEN, ("entropy_avail_bits", "i"), ("crng_ready", "b"), ("random_readable", "b"), ("pad", "2s"))
+        ),
+        Layout(
+            SYSTEM,
+            "system samples",
+            (*_WHEN, ("cpu_busy_fraction", "d"), ("memory_available_bytes", "q"), ("power_watts", "d")),
+        ),
+        Layout(
+            SOURCE_READS,
+            "source reads",
+            (
+                ("request", "Q"),
+                ("t_ns", "q"),
+                ("source", "40s"),
+                ("block_bytes", "q"),
+                ("read_bytes", "q"),
+                ("wait_ns", "q"),
+                ("errno", "i"),
+            ),
+        ),
+        Layout(
+            ALLOCATIONS,
+            "allocations",
+            (
+                ("request", "Q"),
+                ("filesystem", "32s"),
+                ("mkfs_options", "96s"),
+                ("mount_options", "160s"),
+                ("method", "24s"),
+                ("size_bytes", "q"),
+                ("repeat", "i"),
+                ("position", "i"),
+                ("allocate_ns", "q"),
+                ("overhead_ns", "q"),
+                ("sync_ns", "q"),
+                ("errno", "i"),
+                ("emulated", "b"),
+                ("allocated_bytes", "q"),
+                ("extents", "q"),
+                ("discontinuities", "q"),
+            ),
+        ),
+        # The end of what a request asked for. words is null where it was done, else why it was refused or failed.
+        Layout(DONE, "done", (("request", "Q"), ("records", "q"), ("errno", "i"), ("words", "200s"))),
+        # The agent ends of its own will; what it holds is gone.
+        Layout(ENDED, "ended", (("made", "q"), ("acknowledged", "q"), ("dropped", "q"))),
+        # The host is there, as of now; the agent answers with a HELLO and all that it holds.
+        Layout(WELCOME, "welcome", (("nonce", "Q"),)),
+        # All records below this number are stored.
+        Layout(ACK, "ack", (("number", "q"),)),
+        Layout(
+            READ_SOURCES,
+            "read sources",
+            (("request", "Q"), ("source", "40s"), ("block_bytes", "q"), ("budget_ns", "q"), ("most_reads", "i")),
+        ),
+        # place: a folder that the agent's configuration names, or the file system to make on its scratch disk ("disk:ext4").
+        Layout(
+            ALLOCATE,
+            "allocate",
+            (("request", "Q"), ("place", "128s"), ("method", "24s"), ("size_bytes", "q"), ("repeats", "i"), ("position", "i")),
+        ),
+    )
+}
+_SIZES = {kind: layout.struct.size for kind, layout in LAYOUTS.items()}
+
+
+class Frame(NamedTuple):
+    """A frame as it came.
+
+    Attributes
+    ----------
+    kind : int
+        One of :data:`LAYOUTS`.
+    session : int
+        Of 64 bits, chosen by chance by each agent as it starts; a host's frames carry that which they are for, 0 where any.
+    sequence : int
+        Which frame of that sender since it said hello, or welcome.
+    first : int
+        The number of its first record, for :data:`NUMBERED` kinds.
+    oldest : int
+        The lowest number that the agent still holds: what is missing below it was dropped there.
+    count : int
+        Records.
+    payload : bytes
+        The records.
+    """
+
+    kind: int
+    session: int
+    sequence: int
+    first: int
+    oldest: int
+    count: int
+    payload: bytes
+
+
+def encode(
+    kind: int, payload: bytes, *, session: int = 0, sequence: int = 0, first: int = NO_NUMBER, oldest: int = NO_NUMBER
+) -> bytes:
+    """A frame of whole records.
+
+    Parameters
+    ----------
+    kind : int
+        One of :data:`LAYOUTS`.
+    payload : bytes
+        Records of that kind, one behind the other.
+    session, sequence, first, oldest : int
+        As of :class:`Frame`.
+
+    Raises
+    ------
+    ValueError
+        If the payload is not made of whole records, or is too long.
+
+    Examples
+    --------
+    >>> sent = encode(ACK, LAYOUTS[ACK].pack(number=5), session=1)
+    >>> frame, = Decoder().feed(sent)
+    >>> frame.count, next(LAYOUTS[ACK].unpack(frame.payload))
+    (1, {'number': 5})
+    """
+    count, rest = divmod(len(payload), _SIZES[kind])
+    if rest or len(payload) > MOST_PAYLOAD_BYTES:
+        raise ValueError("{} bytes are no payload of {}".format(len(payload), LAYOUTS[kind].name))
+    checksum = zlib.crc32(payload)
+    header = _HEADER.pack(_MAGIC, VERSION, kind, 0, session, sequence, first, oldest, count, len(payload), checksum)
+    return header + _CHECKSUM.pack(zlib.crc32(header)) + payload
+
+
+class Decoder:
+    """Finds the frames in what comes, whatever comes: it raises nothing, and holds no more than one frame's bytes.
+
+    Attributes
+    ----------
+    corrupt_frames : int
+        Stretches of bytes so far that were no frame, and lay between two frames or where one was expected.
+    other_version : int or None
+        The version of a peer that speaks another one, once it was heard.
+
+    Examples
+    --------
+    >>> decoder = Decoder()
+    >>> [len(decoder.feed(part)) for part in (b"noise", encode(ACK, LAYOUTS[ACK].pack(number=5)))], decoder.corrupt_frames
+    ([0, 1], 1)
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._in_garbage = False
+        self._searched = 0
+        self.corrupt_frames = 0
+        self.other_version: int | None = None
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
+        """Take bytes; gives the frames that are whole now."""
+        held = self._held
+        held += data
+        found: list[Frame] = []
+        at = 0
+        while True:
+            start = held.find(_MAGIC, at)
+            if start != at and len(held) - at >= len(_MAGIC):
+                self._garbage()
+            if start < 0:
+                at = max(at, len(held) - len(_MAGIC) + 1)  # the beginning of a magic may be among the last
+                break
+            at = start
+            header = self._header(at)
+            if header is None:
+                if len(held) - at < HEADER_BYTES:
+                    break
+                self._garbage()
+                at += 1
+                continue
+            frame = self._frame(at, header)
+            if frame is not None:
+                found.append(frame)
+                at += HEADER_BYTES + len(frame.payload)
+                self._in_garbage, self._searched = False, 0
+                continue
+            if len(held) - at >= HEADER_BYTES + header[-2]:
+                self._garbage()
+                at += 1
+                continue
+            # One that was cut off would wait for bytes that are those of its successors: a whole frame among them says so.
+            inside = self._whole_inside(at)
+            if inside is None:
+                break
+            self._garbage()
+            at = inside
+        del held[:at]
+        self._searched = max(0, self._searched - at)
+        return found
+
+    def _garbage(self) -> None:
+        self.corrupt_frames += not self._in_garbage
+        self._in_garbage = True
+        self._searched = 0
+
+    def _header(self, at: int) -> Sequence[Any] | None:
+        """The fields of a header that can be believed."""
+        if len(self._held) - at < HEADER_BYTES:
+            return None
+        with memoryview(self._held)[at : at + HEADER_BYTES] as view:
+            if _CHECKSUM.unpack_from(view, _HEADER.size)[0] != zlib.crc32(view[: _HEADER.size]):
+                return None
+            header = _HEADER.unpack_from(view)
+        _, version, kind, zero, _, _, first, _, count, length, _ = header
+        if version != VERSION:
+            self.other_version = version
+            return None
+        numbered = kind in NUMBERED and first >= 0
+        if zero or length > MOST_PAYLOAD_BYTES or count * _SIZES.get(kind, 0) != length or not length:
+            return None
+        return header if numbered or (kind not in NUMBERED and first == NO_NUMBER) else None
+
+    def _frame(self, at: int, header: Sequence[Any]) -> Frame | None:
+        _, _, kind, _, session, sequence, first, oldest, count, length, checksum = header
+        begin = at + HEADER_BYTES
+        if len(self._held) < begin + length:
+            return None
+        with memoryview(self._held)[begin : begin + length] as view:
+            if zlib.crc32(view) != checksum:
+                return None
+            return Frame(kind, session, sequence, first, oldest, count, bytes(view))
+
+    def _whole_inside(self, at: int) -> int | None:
+        """Where the first whole frame begins behind this place, if there is one."""
+        place = max(at, self._searched)
+        unfinished = None
+        while True:
+            place = self._held.find(_MAGIC, place + 1)
+            if place < 0:
+                break
+            header = self._header(place)
+            if header is not None and self._frame(place, header) is not None:
+                return place
+            if unfinished is None and len(self._held) - place < HEADER_BYTES + (header[-2] if header else 0):
+                unfinished = place
+        self._searched = (len(self._held) - len(_MAGIC) if unfinished is None else unfinished) - 1
+        return None
