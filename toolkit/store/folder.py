@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from toolkit import conform
 from toolkit.errors import NotMeasuredWarning, UsageError
 from toolkit.runs import storable
+from toolkit.store.growing import Growing
 from toolkit.store.layout import make_store
 from toolkit.store.reading import Where, parts, paths, read_part, rows_of
 from toolkit.store.writing import append as append_rows
@@ -104,6 +105,16 @@ class Store:
         """
         rows = conform.to_arrow(table, frame)
         return append_rows(self.path, table_of(table), rows) if rows.num_rows else []
+
+    def growing(self, table: str, host: str) -> Growing:
+        """A file of one host's rows that grows, for rows that come every second; see :mod:`toolkit.store.growing`.
+
+        Raises
+        ------
+        UsageError
+            If there is no such table.
+        """
+        return Growing(self.path, table_of(table), host)
 
     def read(
         self,

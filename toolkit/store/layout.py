@@ -12,7 +12,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -27,13 +29,20 @@ __all__ = [
     "host_folder",
     "make_store",
     "new_part",
+    "newest",
+    "revision",
     "store_error",
+    "successor",
+    "superseded",
     "writing_folder",
 ]
 
 #: The file at a store's root that says that it is one, and of which layout.
 MARKER = "virt-toolkit-store.json"
 LAYOUT_VERSION = 1
+
+#: A file that grows: its name, and which revision of it.
+_REVISION = re.compile(r"(part-.+)\.r([0-9]{7})\.parquet")
 
 _LONGEST = 180  # of 255 bytes that a name may have on every Linux file system, what is left for "host=" and the SHA-256
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,6 +72,52 @@ def date_folder(day: date) -> str:
 def new_part() -> str:
     """The name of a new file: the time, for people, and enough chance that no two writers ever meet."""
     return f"part-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(8)}.parquet"
+
+
+def revision(part: str, number: int) -> str:
+    """The name of a file that grows, as it is for the ``number``-th time.
+
+    Examples
+    --------
+    >>> revision("part-20260131T120000.000000-00.parquet", 7)
+    'part-20260131T120000.000000-00.r0000007.parquet'
+    """
+    return f"{part.removesuffix('.parquet')}.r{number:07}.parquet"
+
+
+def successor(path: Path) -> Path | None:
+    """The newest revision of a file that grew, and is gone; None where it never did, or has no other."""
+    grown = _REVISION.fullmatch(path.name)
+    if grown is None:
+        return None
+    try:
+        others = [name for name in os.listdir(path.parent) if name.startswith(f"{grown[1]}.r")]
+    except OSError:
+        return None
+    newest = max((name for name in others if _REVISION.fullmatch(name)), default=path.name)
+    return None if newest == path.name else path.with_name(newest)
+
+
+def superseded(folder: Path) -> list[Path]:
+    """Revisions in a folder of which there is a newer one: its writer did not come to remove them."""
+    names = sorted(name for name in os.listdir(folder) if _REVISION.fullmatch(name))
+    kept = set(newest(names))
+    return [folder / name for name in names if name not in kept]
+
+
+def newest(names: Sequence[str]) -> list[str]:
+    """Those of the files' names, sorted, that are not older revisions of another among them.
+
+    Examples
+    --------
+    >>> newest(["part-1.parquet", "part-2.r0000001.parquet", "part-2.r0000002.parquet"])
+    ['part-1.parquet', 'part-2.r0000002.parquet']
+    """
+    last: dict[str, str] = {}
+    for name in names:
+        grown = _REVISION.fullmatch(name)
+        last[name if grown is None else f"{grown[1]}.r"] = name
+    return list(last.values())
 
 
 def writing_folder(root: Path) -> Path:

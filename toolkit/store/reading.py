@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from toolkit import conform
 from toolkit.errors import DamagedFileWarning
-from toolkit.store.layout import check_still_there, host_folder, store_error
+from toolkit.store.layout import check_still_there, host_folder, newest, store_error, successor
 from toolkit.store.seal import is_broken
 from toolkit.store.writing import METADATA_KEY
 from toolkit.tables import SCHEMA_VERSION, TABLES, Table, table
@@ -147,14 +147,14 @@ def paths(root: Path, made: Table, hosts: Collection[str] | None = None) -> Iter
         if wanted is not None and host.name not in wanted:
             continue
         for day in _entries(host, "date=", folders=True):
-            yield from _entries(day, "part-", folders=False)
+            yield from map(day.joinpath, newest([path.name for path in _entries(day, "part-", folders=False)]))
 
 
 def parts(files: Iterable[Path], made: Table) -> list[Part]:
     """Those of the files that are whole and the table's own, each once; the others are warned of, each with the reason."""
     found: dict[str, Part] = {}
     for path in files:
-        part = _look(path, made)
+        part = _look_again(path, made)
         if isinstance(part, str):
             _warn(path, part)
             continue
@@ -173,13 +173,26 @@ def rows_of(chosen: Iterable[Part], made: Table, columns: list[str], where: Wher
     read = []
     for part in chosen:
         try:
-            rows = part.read(columns, where, threads=threads)
+            rows = _read_again(part, columns, where, threads=threads)
         except _BROKEN as error:
             _warn(part.path, _why(part.path, error))
         else:
             if rows is not None:
                 read.append(rows)
     return pa.concat_tables(read) if read else made.schema.empty_table().select(columns)
+
+
+def _read_again(part: Part, columns: list[str], where: Where, *, threads: bool) -> pa.Table | None:
+    """What a file has, or its successor where it grew meanwhile."""
+    while True:
+        try:
+            return part.read(columns, where, threads=threads)
+        except FileNotFoundError:
+            later = successor(part.path)
+            found = None if later is None else _look_again(later, part.table)
+            if not isinstance(found, Part):
+                raise
+            part = found
 
 
 def read_part(path: str, name: str, columns: list[str] | None = None) -> pd.DataFrame:
@@ -217,6 +230,18 @@ def _entries(folder: Path, prefix: str, *, folders: bool) -> list[Path]:
         else:
             good.append(Path(entry.path))
     return good
+
+
+def _look_again(path: Path, made: Table) -> Part | str:
+    """The file, or its successor where it grew meanwhile."""
+    while True:
+        later = None if path.exists() else successor(path)
+        if later is None:
+            found = _look(path, made)
+            if isinstance(found, Part) or path.exists() or successor(path) is None:
+                return found
+        else:
+            path = later
 
 
 def _look(path: Path, made: Table) -> Part | str:

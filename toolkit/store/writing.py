@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO
@@ -30,7 +30,7 @@ from toolkit.store.layout import check_still_there, date_folder, host_folder, ne
 from toolkit.store.seal import seal
 from toolkit.tables import SCHEMA_VERSION, Table
 
-__all__ = ["METADATA_KEY", "ROW_GROUP_ROWS", "append"]
+__all__ = ["METADATA_KEY", "ROW_GROUP_ROWS", "append", "put", "sweep"]
 
 #: Where a file says what it is, as JSON in its schema's metadata: schema_version, table, host, part.
 METADATA_KEY = b"virt-toolkit"
@@ -48,13 +48,28 @@ def append(root: Path, table: Table, rows: pa.Table) -> list[Path]:
     StoreError
         If the system refuses; nothing of this append is in the store then.
     """
+    return _put(root, table, [(host, part, None) for host, part in _by_host(rows)])
+
+
+def put(root: Path, table: Table, host: str, rows: pa.Table, place: Path) -> None:
+    """Write rows of one host, their common columns dictionary-encoded, to a place of the caller's choice.
+
+    Raises
+    ------
+    StoreError
+        If the system refuses; nothing is in place then.
+    """
+    _put(root, table, [(host, rows, place)])
+
+
+def _put(root: Path, table: Table, files: Sequence[tuple[str, pa.Table, Path | None]]) -> list[Path]:
     check_still_there(root)  # else, where its disk went away, rows would go into the folder that it was mounted on
     placed: list[Path] = []
     try:
         with as_owner_of(root):
             sweep(root)
         with contextlib.ExitStack() as stack:
-            written = [stack.enter_context(_written(root, table, host, part)) for host, part in _by_host(rows)]
+            written = [stack.enter_context(_written(root, table, *file)) for file in files]
             with as_owner_of(root):
                 _place(root, written, placed)
     except OSError as error:
@@ -132,11 +147,11 @@ def _encoded(names: pa.Array) -> pa.Array:
 
 
 @contextlib.contextmanager
-def _written(root: Path, table: Table, host: str, rows: pa.Table) -> Iterator[tuple[Path, Path]]:
+def _written(root: Path, table: Table, host: str, rows: pa.Table, given: Path | None = None) -> Iterator[tuple[Path, Path]]:
     """Write a file, fsynced, beside its place: gives where it is and where it belongs. Removed if it is still there at the end."""
     rows = _sorted(table, rows)
-    part = new_part()
-    place = root / table.name / host_folder(host) / date_folder(_day(table, rows)) / part
+    place = given or root / table.name / host_folder(host) / date_folder(_day(table, rows)) / new_part()
+    part = place.name
     described = {"schema_version": SCHEMA_VERSION, "table": table.name, "host": host, "part": part, "toolkit_version": __version__}
     rows = rows.replace_schema_metadata({METADATA_KEY: json.dumps(described).encode()})
     with _beside(root, part) as (beside, file):

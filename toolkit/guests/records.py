@@ -1,0 +1,217 @@
+"""What came from guests as rows for the store: each record looked at, since a guest may say anything.
+
+A record is refused where it cannot be: time that runs backwards within a boot, a truth that is neither, a size below zero. A guest's
+clock that is off by more than a day is not believed; the host's is used instead, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from toolkit.guests import wire
+from toolkit.guests.channel import Received, Session
+from toolkit.guests.wire import LAYOUTS
+from toolkit.runs import storable
+from toolkit.tables import TABLES
+
+__all__ = ["Already", "Rows", "rows_of", "state_rows"]
+
+_TABLES = {
+    wire.SAMPLES: "entropy_samples",
+    wire.SYSTEM: "system_samples",
+    wire.SOURCE_READS: "source_reads",
+    wire.ALLOCATIONS: "allocations",
+}
+_DTYPES = {kind: np.dtype(LAYOUTS[kind].dtype()) for kind in (*_TABLES, wire.DONE)}
+
+_DAY_NS = 86_400 * 10**9
+# Nobody's machine runs for a century.
+_MOST_T_NS = 2**61
+_NO_COUNT = ("request", "pad", "t_ns", "utc_ns")
+
+_Rows = npt.NDArray[np.void]
+
+
+@dataclass
+class Rows:
+    """What a flush has of one channel: rows by table and session, what requests ended, and what was not stored.
+
+    Attributes
+    ----------
+    rows : dict
+        Of each table and session, rows without the common columns.
+    done : list of dict
+        Ends of requests, as :data:`toolkit.guests.wire.DONE` has them.
+    anomalies : list of str
+        What cannot be, for people.
+    refused, repeated : int
+        Records that cannot be; records that were in the store already.
+    """
+
+    rows: dict[str, dict[str, list[pa.Table]]] = field(default_factory=dict)
+    done: list[dict[str, Any]] = field(default_factory=list)
+    anomalies: list[str] = field(default_factory=list)
+    refused: int = 0
+    repeated: int = 0
+
+
+class Already(Protocol):
+    """What the store has of a session's guest and boot, put there by a receiver that did not come to say so."""
+
+    def latest_t_ns(self, boot_id: str, table: str) -> int:
+        """The latest ``t_ns`` in a table; -1 where there is none."""
+
+    def allocations(self, boot_id: str) -> set[tuple[int, ...]]:
+        """Of each allocation: position, allocate_ns, sync_ns; null as -1."""
+
+
+def rows_of(pending: Iterable[Received], already: Already, requests: frozenset[int]) -> Rows:
+    """Rows of what a channel received.
+
+    Parameters
+    ----------
+    pending : iterable of Received
+        In the order in which it came.
+    already : Already
+        Asked where another receiver may have stored some of it.
+    requests : frozenset of int
+        That were made of this guest: rows of others were not asked for.
+    """
+    made = Rows()
+    for (_, kind), group in groupby(pending, key=lambda received: (id(received.session), received.kind)):
+        together = list(group)
+        session = together[0].session
+        records = np.frombuffer(b"".join(received.payload for received in together), _DTYPES[kind])
+        if kind == wire.DONE:
+            made.done += LAYOUTS[kind].unpack(records.tobytes())
+            continue
+        table = _TABLES[kind]
+        numbers = np.concatenate([np.arange(received.first, received.first + received.count) for received in together])
+        maybe = numbers < session.maybe_stored
+        good = _plausible(records, kind)
+        if kind in (wire.SOURCE_READS, wire.ALLOCATIONS):
+            good &= maybe | np.isin(records["request"], np.fromiter(requests, np.uint64, len(requests)))
+        made.refused += int((~good).sum())
+        if maybe.any():
+            again = good & maybe & _again(records, kind, table, session, already)
+            made.repeated += int(again.sum())
+            good &= ~again
+        if "t_ns" in (records.dtype.names or ()):
+            forward = _forward(records["t_ns"], good, session.last_t_ns.get(kind, -1), strictly=kind != wire.SOURCE_READS)
+            backwards = int((good & ~forward).sum())
+            if backwards:
+                made.refused += backwards
+                made.anomalies.append(f"time ran backwards in {backwards:,} records")
+            good &= forward
+            if good.any():
+                session.last_t_ns[kind] = int(records["t_ns"][good][-1])
+        if not good.any():
+            continue
+        utc_ns = _utc(made, records, together)[good] if "utc_ns" in (records.dtype.names or ()) else None
+        rows = _table(table, records[good], utc_ns)
+        made.rows.setdefault(table, {}).setdefault(session.boot_id, []).append(rows)
+    return made
+
+
+def state_rows(state: Mapping[str, Any], host_says: Mapping[str, Any]) -> pa.Table:
+    """A generator's state, as a guest said it, with what its host knows of the device, as a row of ``rng_state``."""
+    row = {**{name: None for name in TABLES["rng_state"].columns[4:]}, **state, **host_says}
+    for name in ("crng_ready", "cpu_rdrand", "cpu_rdseed", "trust_cpu"):
+        row[name] = None if row[name] is None else row[name] == 1
+    arrays = [
+        pa.array([storable(row[field.name]) if isinstance(row[field.name], str) else row[field.name]], field.type)
+        for field in _fields("rng_state")
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(_fields("rng_state")))
+
+
+def _fields(table: str) -> list[pa.Field]:
+    return [field for field in TABLES[table].schema][4:]
+
+
+def _plausible(records: _Rows, kind: int) -> npt.NDArray[np.bool_]:
+    good = np.ones(len(records), bool)
+    never_null = {field.name for field in _fields(_TABLES[kind]) if not field.nullable}
+    for name, code in LAYOUTS[kind].fields:
+        values = records[name]
+        if name == "t_ns":
+            good &= (values >= 0) & (values < _MOST_T_NS)
+        elif code == "b":
+            good &= (values >= wire.NULL) & (values <= 1)
+        elif code == "d":
+            good &= ~np.isinf(values)
+        elif code in "qi" and name not in _NO_COUNT:
+            good &= values >= (0 if name in never_null else wire.NULL)
+        elif code[-1] == "s" and name in never_null:
+            good &= (values != b"\xff") & (values != b"")
+    return good
+
+
+def _forward(t_ns: npt.NDArray[np.int64], good: npt.NDArray[np.bool_], last: int, *, strictly: bool) -> npt.NDArray[np.bool_]:
+    """Those whose time is later than that of all good ones before them."""
+    seen = np.where(good, t_ns, -1)
+    before = np.maximum(np.concatenate([[last], np.maximum.accumulate(seen)[:-1]]), last)
+    return t_ns > before if strictly else t_ns >= before
+
+
+def _again(records: _Rows, kind: int, table: str, session: Session, already: Already) -> npt.NDArray[np.bool_]:
+    """Those that are in the store: of a kind that has a time, all up to the latest."""
+    if kind != wire.ALLOCATIONS:
+        again: npt.NDArray[np.bool_] = records["t_ns"] <= already.latest_t_ns(session.boot_id, table)
+        return again
+    known = already.allocations(session.boot_id)
+    told = zip(*(records[name].tolist() for name in ("position", "allocate_ns", "sync_ns")), strict=True)
+    return np.array([one in known for one in told], bool)
+
+
+def _utc(made: Rows, records: _Rows, together: list[Received]) -> npt.NDArray[np.int64]:
+    """Each record's calendar time: the guest's, unless its clock is off by more than a day from the host's when it came.
+
+    Then it is the host's, when the last of its frame came, less how long before that it was made.
+    """
+    utc_ns = records["utc_ns"].astype(np.int64)
+    came_ns = np.repeat([received.utc_ns for received in together], [received.count for received in together])
+    # What a guest kept for its host may be older than a day: it is the newest of what came together that tells the clock.
+    ends = np.cumsum([received.count for received in together]) - 1
+    newest_utc = np.repeat(utc_ns[ends], [received.count for received in together])
+    newest_t = np.repeat(records["t_ns"][ends], [received.count for received in together])
+    since = came_ns - newest_utc
+    ring_ns = np.clip(newest_t - records["t_ns"], 0, _DAY_NS)
+    expected = came_ns - ring_ns
+    off = (np.abs(since.astype(np.float64)) > _DAY_NS) | (np.abs(utc_ns.astype(np.float64) - expected) > 2.0 * _DAY_NS)
+    if off.any():
+        worst_s = float(utc_ns[off][0]) / 1e9 - float(came_ns[off][0]) / 1e9
+        made.anomalies.append(f"its clock is off by {worst_s:,.0f} s: the host's is used for {int(off.sum()):,} records")
+    return np.where(off, expected, utc_ns)
+
+
+def _table(table: str, records: _Rows, utc_ns: npt.NDArray[np.int64] | None) -> pa.Table:
+    fields = _fields(table)
+    return pa.Table.from_arrays([_array(field, records, utc_ns) for field in fields], schema=pa.schema(fields))
+
+
+def _array(field: pa.Field, records: _Rows, utc_ns: npt.NDArray[np.int64] | None) -> pa.Array:
+    if field.name == "utc":
+        return pa.array(utc_ns).cast(field.type)
+    if field.name not in (records.dtype.names or ()):
+        return pa.nulls(len(records), field.type)
+    values = records[field.name]
+    if pa.types.is_string(field.type):
+        return pa.array([_text(value) for value in values.tolist()], field.type)
+    if pa.types.is_floating(field.type):
+        return pa.array(np.ascontiguousarray(values), mask=np.isnan(values))
+    mask = values == wire.NULL if field.nullable else None
+    if pa.types.is_boolean(field.type):
+        return pa.array(values == 1, mask=mask)
+    return pa.array(values.astype(np.int64), mask=mask if mask is not None and mask.any() else None)
+
+
+def _text(raw: bytes) -> str | None:
+    return None if raw == b"\xff" else raw.decode("utf-8", "backslashreplace")
