@@ -112,7 +112,7 @@ class Agent:
                 if ticks.fd in events:
                     look.series(ticks, max(1, _ROW_NS // self._interval_ns // 2), self._raw)
                 self._keep()
-                if self._job is not None and self._job.fd in events or self._job_is_late():
+                if (self._job is not None and self._job.fd in events) or self._job_is_late():
                     self._take_from_job()
             self._keep(at_once=True)
             self._say_ended()
@@ -239,7 +239,7 @@ class Agent:
     def _asked(self, kind: int, asked: dict[str, Any]) -> None:
         why = refused(kind, asked, self._leave)
         if why is None and len(self._jobs) >= _MOST_WAITING:
-            why = "{} requests are waiting already".format(_MOST_WAITING)
+            why = f"{_MOST_WAITING} requests are waiting already"
         if why is not None:
             self._done(asked["request"] or 0, 0, "refused: " + why)
             return
@@ -252,7 +252,7 @@ class Agent:
             try:
                 self._job = Job(kind, asked, self._leave)
             except OSError as error:
-                self._done(asked["request"], 0, "no process could be started: {}".format(error.strerror))
+                self._done(asked["request"], 0, f"no process could be started: {error.strerror}")
 
     def _job_is_late(self) -> bool:
         return self._job is not None and self._job.is_late()
@@ -359,16 +359,16 @@ def main(arguments: list[str] | None = None) -> int:
         leave = leaves.read(asked.config) if asked.config else Leave()
         every_ms = next(ms for ms in (asked.every_ms, leave.every_ms, _DEFAULT_EVERY_MS) if ms is not None)
         if not 1 <= every_ms <= 86_400_000:
-            raise UsageError("cannot look every {} ms".format(every_ms), "Look every millisecond at most.")
+            raise UsageError(f"cannot look every {every_ms} ms", "Look every millisecond at most.")
         agent = Agent(_port(asked.port), int(every_ms * 1e6), leave)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, agent.end)
         agent.run()
     except UsageError as error:
-        print("error: {}".format(error), file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except (ToolkitError, OSError) as error:
-        print("error: {}".format(error), file=sys.stderr)  # noqa: T201
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
@@ -379,7 +379,7 @@ def _port(name: str) -> Port:
     try:
         return DescriptorPort(int(name[3:]))
     except (ValueError, OSError) as error:
-        raise UsageError("{} is no open descriptor".format(name), "Give the number of a connected stream socket.") from error
+        raise UsageError(f"{name} is no open descriptor", "Give the number of a connected stream socket.") from error
 
 
 if __name__ == "__main__":

@@ -330,7 +330,7 @@ def _implausible(hello: dict[str, Any]) -> str | None:
     if not _BOOT_ID.fullmatch(hello["boot_id"] or ""):
         return f"its boot_id is none: {(hello['boot_id'] or '')[:36]!r}"
     counts = [hello[name] for name in ("made", "acknowledged", "dropped", "t_ns")]
-    if any(count is None or not 0 <= count for count in counts) or hello["acknowledged"] > hello["made"]:
+    if any(count is None or not count >= 0 for count in counts) or hello["acknowledged"] > hello["made"]:
         return "its hello has counts that cannot be"
     if hello["made"] > _MOST_RECORDS:
         return f"it says that it has made {hello['made']:,} records"

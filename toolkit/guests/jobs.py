@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO, Any, Callable, Iterator, cast
+from collections.abc import Callable, Iterator
+from typing import IO, Any, cast
 
 from toolkit.errors import ToolkitError
 from toolkit.guests.leave import Leave
@@ -55,7 +56,7 @@ def refused(kind: int, asked: dict[str, Any], leave: Leave) -> str | None:
         return "the request is not whole"
     if wanted not in leave.allow:
         what = "reading sources" if kind == READ_SOURCES else "allocating files"
-        return '{} is not allowed: the configuration has no "{}" in allow'.format(what, wanted)
+        return f'{what} is not allowed: the configuration has no "{wanted}" in allow'
     return _sources_refused(asked, leave) if kind == READ_SOURCES else _allocation_refused(asked, leave)
 
 
@@ -174,7 +175,7 @@ class Job:
         if self.late:
             return "it took longer than it may"
         status = self._process.returncode
-        return None if status == 0 else self._said() or "it ended with status {}".format(status)
+        return None if status == 0 else self._said() or f"it ended with status {status}"
 
     def _said(self) -> str:
         try:

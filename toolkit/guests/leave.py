@@ -87,19 +87,19 @@ def read(path: str) -> Leave:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise ToolkitError("the configuration {} is no file".format(path), "Give a file.")
+                raise ToolkitError(f"the configuration {path} is no file", "Give a file.")
             if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ToolkitError(
-                    "the configuration {} can be written by others than root and the agent's user".format(path),
-                    "Make it root's, and run: chmod go-w {}".format(path),
+                    f"the configuration {path} can be written by others than root and the agent's user",
+                    f"Make it root's, and run: chmod go-w {path}",
                 )
             raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ToolkitError(
-            "the configuration {} cannot be read: {}".format(path, error.strerror), "Give a file that is there and readable."
+            f"the configuration {path} cannot be read: {error.strerror}", "Give a file that is there and readable."
         ) from error
     if len(raw) > _MOST_BYTES:
-        raise UsageError("the configuration {} has more than {} bytes".format(path, _MOST_BYTES), "Give a shorter one.")
+        raise UsageError(f"the configuration {path} has more than {_MOST_BYTES} bytes", "Give a shorter one.")
     return parse(raw.decode("utf-8", "backslashreplace"), path)
 
 
@@ -126,7 +126,7 @@ def parse(text: str, name: str = "configuration") -> Leave:
             continue
 
         def refuse(why: str, number: int = number, stripped: str = stripped) -> UsageError:
-            return UsageError("{}, line {}: {} ({!r})".format(name, number, why, stripped[:80]), "An example:\n" + EXAMPLE)
+            return UsageError(f"{name}, line {number}: {why} ({stripped[:80]!r})", "An example:\n" + EXAMPLE)
 
         if stripped.startswith("["):
             section = stripped.partition("#")[0].strip()[1:-1].strip()
@@ -135,7 +135,7 @@ def parse(text: str, name: str = "configuration") -> Leave:
             continue
         key, equals, rest = (part.strip() for part in stripped.partition("="))
         if not equals or key not in _KEYS[section]:
-            raise refuse("there is no such key" + (" in [{}]".format(section) if section else " before the first table"))
+            raise refuse("there is no such key" + (f" in [{section}]" if section else " before the first table"))
         if key in said:
             raise refuse("it is said twice")
         said[key] = _value(rest, _KEYS[section][key], refuse)
@@ -161,11 +161,11 @@ def _value(text: str, kinds: tuple[type, ...], refuse: Any) -> Any:
 def _checked(leave: Leave, name: str) -> Leave:
     for one in leave.allow:
         if one not in _ALLOWED:
-            raise UsageError("{} allows {!r}, which there is not".format(name, one), "There are: {}.".format(", ".join(_ALLOWED)))
+            raise UsageError(f"{name} allows {one!r}, which there is not", "There are: {}.".format(", ".join(_ALLOWED)))
     for path in leave.directories + tuple(device for device in leave.devices if device != "getrandom"):
         if not path.startswith("/"):
-            raise UsageError("{} names {!r}, which is no absolute path".format(name, path), "Write it from / on.")
+            raise UsageError(f"{name} names {path!r}, which is no absolute path", "Write it from / on.")
     limits = (leave.every_ms if leave.every_ms is not None else 1, leave.budget_s, leave.size_mib, leave.files, leave.seconds)
     if not all(0 < limit < 1e9 for limit in limits):
-        raise UsageError("{} has a limit that is not above zero".format(name), "Give limits above zero.")
+        raise UsageError(f"{name} has a limit that is not above zero", "Give limits above zero.")
     return leave

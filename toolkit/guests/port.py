@@ -121,7 +121,7 @@ class DescriptorPort(Port):
     """A stream socket that this process was given: once its other end is closed, it does not come back."""
 
     def __init__(self, fd: int) -> None:
-        super().__init__("descriptor {}".format(fd))
+        super().__init__(f"descriptor {fd}")
         os.set_blocking(fd, False)
         self._given: int | None = fd
 

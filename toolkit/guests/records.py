@@ -122,7 +122,7 @@ def rows_of(pending: Iterable[Received], already: Already, requests: frozenset[i
 
 def state_rows(state: Mapping[str, Any], host_says: Mapping[str, Any]) -> pa.Table:
     """A generator's state, as a guest said it, with what its host knows of the device, as a row of ``rng_state``."""
-    row = {**{name: None for name in TABLES["rng_state"].columns[4:]}, **state, **host_says}
+    row = {**dict.fromkeys(TABLES["rng_state"].columns[4:]), **state, **host_says}
     for name in ("crng_ready", "cpu_rdrand", "cpu_rdseed", "trust_cpu"):
         row[name] = None if row[name] is None else row[name] == 1
     arrays = [

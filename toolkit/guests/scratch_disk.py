@@ -13,8 +13,9 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from toolkit import mounts
 from toolkit.errors import UnavailableError
@@ -53,7 +54,7 @@ def make_image(path: Path, size_bytes: int) -> None:
         If the size is none.
     """
     if size_bytes % _MIB or size_bytes < _SMALLEST_MIB * _MIB:
-        raise ValueError("{} bytes are no size of a scratch disk".format(size_bytes))
+        raise ValueError(f"{size_bytes} bytes are no size of a scratch disk")
     with open(os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as image:
         image.truncate(size_bytes)
         image.seek(size_bytes - _MIB)
@@ -80,7 +81,7 @@ def find(root: Path = Path("/")) -> tuple[Path, int]:
             if disk.read(len(LABEL)) == LABEL:
                 return device, size
     raise UnavailableError(
-        "this guest has no scratch disk: no virtio-blk disk with the serial number {} and the toolkit's label".format(SERIAL),
+        f"this guest has no scratch disk: no virtio-blk disk with the serial number {SERIAL} and the toolkit's label",
         "Give it one (a lab guest has one with --disk), or name a directory.",
     )
 
@@ -129,11 +130,11 @@ def measured(place: str, method: str, size_bytes: int, repeats: int, position: i
 def _on_disk(name: str, method: str, size_bytes: int, repeats: int, position: int) -> Iterator[dict[str, Any]]:
     made = FILESYSTEMS.get(name)
     if made is None or made.mkfs is None:
-        raise UnavailableError("no file system {!r} can be made on a disk".format(name), "Name one such as ext4 or xfs.")
+        raise UnavailableError(f"no file system {name!r} can be made on a disk", "Name one such as ext4 or xfs.")
     device, room_bytes = find()
     if room_bytes < made.smallest_bytes:
         raise UnavailableError(
-            "the scratch disk has {} MiB, and {} needs {}".format(room_bytes // _MIB, name, made.smallest_bytes // _MIB),
+            f"the scratch disk has {room_bytes // _MIB} MiB, and {name} needs {made.smallest_bytes // _MIB}",
             "Give the guest a bigger one.",
         )
     _check_free(device)
@@ -166,7 +167,7 @@ def _private_folder() -> Iterator[Path]:
     """An empty folder whose mounts nobody else sees, and which the kernel takes down with this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None):
-        raise OSError(ctypes.get_errno(), "a mount namespace cannot be had: {}".format(os.strerror(ctypes.get_errno())))
+        raise OSError(ctypes.get_errno(), f"a mount namespace cannot be had: {os.strerror(ctypes.get_errno())}")
     with tempfile.TemporaryDirectory(prefix="virt-toolkit-") as folder:
         yield Path(folder)
 
@@ -176,20 +177,20 @@ def _check_free(device: Path) -> None:
     try:
         os.close(os.open(str(device), os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
-        raise UnavailableError("the scratch disk {} is in use: {}".format(device, error.strerror), "Free it first.") from error
+        raise UnavailableError(f"the scratch disk {device} is in use: {error.strerror}", "Free it first.") from error
 
 
 def _mkfs(made: FileSystem, device: Path, room_bytes: int) -> None:
     """Make a file system on the room before the label."""
     program = find_program(str(made.mkfs))
     if program is None:
-        raise UnavailableError("{} is not installed in this guest".format(made.mkfs), "Install {}.".format(made.package))
+        raise UnavailableError(f"{made.mkfs} is not installed in this guest", f"Install {made.package}.")
     of_size = {
-        "mkfs.xfs": ["-d", "size={}".format(room_bytes), str(device)],
+        "mkfs.xfs": ["-d", f"size={room_bytes}", str(device)],
         "mkfs.btrfs": ["--byte-count", str(room_bytes), str(device)],
     }
-    place = of_size.get(str(made.mkfs), [str(device), "{}k".format(room_bytes // 1024)])
+    place = of_size.get(str(made.mkfs), [str(device), f"{room_bytes // 1024}k"])
     done = subprocess.run([program, *made.mkfs_options, *place], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise UnavailableError("{} failed on the scratch disk: {}".format(made.mkfs, said), "Look at the guest's kernel log.")
+        raise UnavailableError(f"{made.mkfs} failed on the scratch disk: {said}", "Look at the guest's kernel log.")

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any, Iterator, NamedTuple, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 __all__ = [
     "ACK",
@@ -146,7 +147,7 @@ def _unpacked(name: str, code: str, value: Any) -> Any:
         text = bytes(value).rstrip(b"\0")
         return None if text == _NO_TEXT else text.decode("utf-8", "backslashreplace")
     if code == "d":
-        return None if value != value else value  # noqa: PLR0124 (NaN)
+        return None if value != value else value
     return None if value == (UNKNOWN_TIME if name == "utc_ns" else NULL) else value
 
 
@@ -332,7 +333,7 @@ def encode(
     """
     count, rest = divmod(len(payload), _SIZES[kind])
     if rest or len(payload) > MOST_PAYLOAD_BYTES:
-        raise ValueError("{} bytes are no payload of {}".format(len(payload), LAYOUTS[kind].name))
+        raise ValueError(f"{len(payload)} bytes are no payload of {LAYOUTS[kind].name}")
     checksum = zlib.crc32(payload)
     header = _HEADER.pack(_MAGIC, VERSION, kind, 0, session, sequence, first, oldest, count, len(payload), checksum)
     return header + _CHECKSUM.pack(zlib.crc32(header)) + payload
