@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BusyWarning",
     "DamagedFileWarning",
+    "LabError",
     "NotMeasuredWarning",
     "ReportError",
     "ScratchError",
@@ -63,6 +64,10 @@ class StoreError(ToolkitError):
 
 class ScratchError(ToolkitError):
     """A scratch file system could not be made, mounted or removed."""
+
+
+class LabError(ToolkitError):
+    """A lab guest could not be booted, ended badly, or does not do what it is told."""
 
 
 class ReportError(ToolkitError):
