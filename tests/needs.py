@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
 import pytest
+
+from toolkit.errors import UnavailableError
+from toolkit.kernels import guest_kernel
 
 
 def need(there: bool, what: str) -> None:
@@ -29,3 +33,14 @@ def require_tool(name: str) -> str:
     need(found is not None, f"the program {name}")
     assert found is not None
     return found
+
+
+def require_lab() -> None:
+    """Need what boots lab guests."""
+    require_tool("qemu-system-x86_64")
+    require_tool("busybox")
+    need(importlib.util.find_spec("virtme") is not None, "virtme-ng")
+    try:
+        guest_kernel()
+    except UnavailableError as error:
+        need(False, str(error))

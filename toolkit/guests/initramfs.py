@@ -1,7 +1,7 @@
-"""What a lab guest boots into: virtme-ng's initramfs (busybox, the modules for the host's root over 9p), and our first process in it.
+"""What a lab guest boots into: virtme-ng's initramfs (busybox, modules for the host's root over 9p), and our first process in it.
 
-virtme-ng's own first process starts udev, systemd-tmpfiles and a shell from the host's root, which takes as long under TCG as all the
-rest; ours (``lab_init.sh``) starts one command. The kernel unpacks initramfs archives that follow one another into one file system.
+virtme-ng's own first process starts udev, systemd-tmpfiles and a shell from the host's root, which takes as long under TCG as all
+the rest; ours (``lab_init.sh``) starts one command. The kernel unpacks initramfs archives that follow one another into one tree.
 """
 
 from __future__ import annotations

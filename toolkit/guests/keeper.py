@@ -3,8 +3,8 @@
 The owner may end by SIGKILL, and no handler of its own helps then. So a second process stands between: it starts what is to be
 kept, and ends it as soon as the owner shuts the line between them, or is gone. What it started dies with it too (PR_SET_PDEATHSIG),
 so that no single end leaves anything running. That alone would not do for the owner: the kernel sends that signal at the end of the
-*thread* that forked. It also takes down what its processes print, the last of it and never more than :data:`MOST_LOG_BYTES`, so that
-a guest that floods its console fills no disk.
+*thread* that forked. It also takes down what its processes print, the last of it and at most :data:`MOST_LOG_BYTES`, so that a
+guest that floods its console fills no disk.
 
 Called with the path of an order, {"owner": PID, "folder": PATH, "commands": [[PROGRAM, …], …], "logs": [PATH, …]}, and the line as
 its standard input and output. Prints a line of JSON: the pids, or {"error": …, "file": …}.
@@ -64,15 +64,17 @@ def main() -> None:
     """See the module."""
     with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long to load as all the rest
         order = json.load(file)
+    os.umask(0o077)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         owner = os.pidfd_open(order["owner"])
         # If the owner ended before the line above, its number may be another's by now, but never our parent's.
         if os.getppid() == order["owner"]:
+            logs = [Log(path) for path in order["logs"]]
             # One by one: those before one that cannot be started are in the list.
             processes.extend(map(_start, order["commands"]))
             _say([process.pid for process in processes])
-            _keep(owner, processes, [Log(path) for path in order["logs"]])
+            _keep(owner, processes, logs)
     except OSError as error:
         _say({"error": error.strerror, "file": error.filename})
     finally:

@@ -18,7 +18,10 @@ from toolkit.errors import LabError
 from toolkit.guests import keeper
 from toolkit.scratch_folder import Signals
 
-__all__ = ["Kept", "Process"]
+__all__ = ["LAST_WORDS_S", "Kept", "Process"]
+
+#: How long what a process printed last may take from its end to its log.
+LAST_WORDS_S = 2.0
 
 # Killing takes a moment; a process that is waiting for a disk takes as long as the disk.
 _PATIENCE_S = 20.0

@@ -30,7 +30,6 @@ busybox mount -t tmpfs -o mode=0755 over /over
 busybox mkdir /over/upper /over/work
 busybox mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work,xino=off over /guest ||
     fail "the overlay cannot be mounted"
-busybox umount -l /host
 busybox mount -t proc -o nosuid,noexec,nodev proc /guest/proc
 busybox mount -t sysfs -o nosuid,noexec,nodev sys /guest/sys
 busybox mount -t devtmpfs dev /guest/dev

@@ -23,7 +23,7 @@ _MOST_BYTES = 1 << 20
 _MOST_LINES = 1000
 
 
-def execute(path: Path, command: str, **arguments: Any) -> Any:
+def execute(path: Path, command: str, /, **arguments: Any) -> Any:
     """Give QEMU a command and wait for the answer.
 
     Parameters

@@ -1,0 +1,109 @@
+"""Whether a guest here can use KVM: found by booting a kernel, because a /dev/kvm that opens proves nothing."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toolkit.errors import UnavailableError
+from toolkit.filesystems import find_program
+from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
+from toolkit.kernels import guest_kernel
+from toolkit.markup import visible
+from toolkit.scratch_folder import ScratchFolder
+
+__all__ = ["Accelerator", "accelerator", "find_qemu"]
+
+_KVM = Path("/dev/kvm")
+_QEMU = "qemu-system-x86_64"
+
+# A kernel under KVM prints its first line within a second. Where KVM opens and spins it never does.
+_PATIENCE_S = 3.0
+_PAUSE_S = 0.02
+# The kernel's own first words, which no firmware prints.
+_FIRST_WORDS = b"Linux version"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How QEMU runs guests here.
+
+    Attributes
+    ----------
+    name : str
+        ``kvm``, or ``tcg``: every instruction translated, and many times slower.
+    why : str
+        What showed it, in words to print.
+    """
+
+    name: Literal["kvm", "tcg"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name.upper()}: {self.why}"
+
+
+def find_qemu() -> str:
+    """The path of QEMU.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    """
+    found = find_program(_QEMU)
+    if found is None:
+        raise UnavailableError(f"There is no {_QEMU} here", "Run as root: apt-get install qemu-system-x86")
+    return found
+
+
+@functools.cache
+def accelerator() -> Accelerator:
+    """KVM where a kernel that boots under it shows that it works, else TCG. Asked once a process; takes three seconds at most.
+
+    Raises
+    ------
+    UnavailableError
+        If there is no QEMU or no kernel to boot.
+
+    Examples
+    --------
+    >>> accelerator().name  # doctest: +SKIP
+    'tcg'
+    """
+    qemu, kernel = find_qemu(), guest_kernel()
+    if not _KVM.exists():
+        return Accelerator("tcg", f"there is no {_KVM}")
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return Accelerator("tcg", f"this user may not open {_KVM}")
+    # It is not to boot, only to begin: without a root file system the kernel panics after its first words, and QEMU ends.
+    command = [
+        *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "max", "-m", "256M"),
+        *("-kernel", str(kernel.image), "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"),
+        *("-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"),
+    ]
+    with ScratchFolder() as folder, Kept([command], [folder / "console"], folder) as (process,):
+        return _judged(process)
+
+
+def _judged(process: Process) -> Accelerator:
+    deadline = time.monotonic() + _PATIENCE_S
+    ended = False
+    while True:
+        late = time.monotonic() > deadline
+        said = process.log.read_bytes()
+        if _FIRST_WORDS in said:
+            return Accelerator("kvm", "a kernel that was booted under it ran")
+        if late:
+            break
+        if not ended and process.ended():
+            ended, deadline = True, time.monotonic() + LAST_WORDS_S / 4
+        time.sleep(_PAUSE_S)
+    if ended:
+        words = visible(" ".join(said.decode(errors="replace").split()), 200)
+        return Accelerator("tcg", f"QEMU ended under KVM before the kernel said anything ({words or 'and printed nothing'})")
+    return Accelerator("tcg", f"{_KVM} opens, but a kernel booted under KVM printed nothing within {_PATIENCE_S:.0f} s")
