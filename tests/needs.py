@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 
 import pytest
 
-from toolkit.errors import UnavailableError
-from toolkit.kernels import guest_kernel
+from toolkit.lab_needs import can_boot
 
 
 def need(there: bool, what: str) -> None:
@@ -37,10 +35,5 @@ def require_tool(name: str) -> str:
 
 def require_lab() -> None:
     """Need what boots lab guests."""
-    require_tool("qemu-system-x86_64")
-    require_tool("busybox")
-    need(importlib.util.find_spec("virtme") is not None, "virtme-ng")
-    try:
-        guest_kernel()
-    except UnavailableError as error:
-        need(False, str(error))
+    support = can_boot()
+    need(support.available, f"lab guests: {support.detail}")

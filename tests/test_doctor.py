@@ -15,6 +15,7 @@ from tests.sensors.interpreters import NOBODY
 from tests.trees import TREES, copied
 from toolkit.doctor import doctor
 from toolkit.filesystems import FILESYSTEMS, can_make
+from toolkit.lab_needs import can_boot
 from toolkit.runs import begin
 
 
@@ -125,6 +126,11 @@ for capability in ("entropy pool", "CRNG readiness"):
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_lab_guests_are_listed_as_they_are_judged_and_only_for_this_machine() -> None:
+    assert found(doctor(), "lab guests") == tuple(can_boot())
+    assert "lab guests" not in set(doctor(TREES / "blocking")["capability"])
 
 
 def test_it_is_the_public_name() -> None:

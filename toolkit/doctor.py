@@ -1,6 +1,7 @@
 """What this machine can measure, and how to get the rest. It looks and reads; it makes nothing and changes nothing.
 
-What the file systems need is said in :mod:`toolkit.filesystems`; this module shows it beside everything else.
+What the file systems need is said in :mod:`toolkit.filesystems`, and what guests made for an experiment need in
+:mod:`toolkit.lab_needs`; this module shows it beside everything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import UnavailableError
 from toolkit.filesystems import FILESYSTEMS, Support, can_make, loop_devices, may_mount
+from toolkit.lab_needs import can_boot
 from toolkit.mounts import mount_of
 from toolkit.runs import hypervisor, storable
 from toolkit.sensors.extents import file_extents, space_pages
@@ -82,6 +84,7 @@ def _capabilities(root: Path) -> Iterator[tuple[str, Support]]:
         yield "extents of files (FIEMAP)", _fiemap(folder)
         yield "free space (GETFSMAP)", _mapped(folder, partial(next, space_pages(folder), None))
         yield "writes timed as in C", _exact_writes()
+        yield "lab guests", can_boot()
     yield "JupyterLab", _jupyterlab()
 
 

@@ -20,7 +20,7 @@ asked = b""
 while True:
     got = os.read(port, 4096)
     if not got:  # nobody is at the host's end
-        time.sleep(0.02)
+        time.sleep(0.1)
     asked += got
     while b"\\n" in asked:
         line, _, asked = asked.partition(b"\\n")

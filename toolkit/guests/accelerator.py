@@ -6,20 +6,14 @@ import functools
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from toolkit.errors import UnavailableError
-from toolkit.filesystems import find_program
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
-from toolkit.kernels import guest_kernel
+from toolkit.lab_needs import KVM, find_qemu, guest_kernel
 from toolkit.markup import visible
 from toolkit.scratch_folder import ScratchFolder
 
-__all__ = ["Accelerator", "accelerator", "find_qemu"]
-
-_KVM = Path("/dev/kvm")
-_QEMU = "qemu-system-x86_64"
+__all__ = ["Accelerator", "accelerator"]
 
 # A kernel under KVM prints its first line within a second. Where KVM opens and spins it never does.
 _PATIENCE_S = 3.0
@@ -47,20 +41,6 @@ class Accelerator:
         return f"{self.name.upper()}: {self.why}"
 
 
-def find_qemu() -> str:
-    """The path of QEMU.
-
-    Raises
-    ------
-    UnavailableError
-        If it is not installed.
-    """
-    found = find_program(_QEMU)
-    if found is None:
-        raise UnavailableError(f"There is no {_QEMU} here", "Run as root: apt-get install qemu-system-x86")
-    return found
-
-
 @functools.cache
 def accelerator() -> Accelerator:
     """KVM where a kernel that boots under it shows that it works, else TCG. Asked once a process; takes three seconds at most.
@@ -76,10 +56,10 @@ def accelerator() -> Accelerator:
     'tcg'
     """
     qemu, kernel = find_qemu(), guest_kernel()
-    if not _KVM.exists():
-        return Accelerator("tcg", f"there is no {_KVM}")
-    if not os.access(_KVM, os.R_OK | os.W_OK):
-        return Accelerator("tcg", f"this user may not open {_KVM}")
+    if not KVM.exists():
+        return Accelerator("tcg", f"there is no {KVM}")
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Accelerator("tcg", f"this user may not open {KVM}")
     # It is not to boot, only to begin: without a root file system the kernel panics after its first words, and QEMU ends.
     command = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "max", "-m", "256M"),
@@ -106,4 +86,4 @@ def _judged(process: Process) -> Accelerator:
     if ended:
         words = visible(" ".join(said.decode(errors="replace").split()), 200)
         return Accelerator("tcg", f"QEMU ended under KVM before the kernel said anything ({words or 'and printed nothing'})")
-    return Accelerator("tcg", f"{_KVM} opens, but a kernel booted under KVM printed nothing within {_PATIENCE_S:.0f} s")
+    return Accelerator("tcg", f"{KVM} opens, but a kernel booted under KVM printed nothing within {_PATIENCE_S:.0f} s")

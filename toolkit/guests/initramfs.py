@@ -6,7 +6,6 @@ the rest; ours (``lab_init.sh``) starts one command. The kernel unpacks initramf
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import subprocess
@@ -14,8 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from toolkit.errors import LabError, UnavailableError
-from toolkit.kernels import GuestKernel, module_name
+from toolkit.errors import LabError
+from toolkit.lab_needs import GuestKernel, module_name
 from toolkit.markup import visible
 
 __all__ = ["INIT", "base", "with_command"]
@@ -38,13 +37,9 @@ def base(kernel: GuestKernel, folder: Path) -> bytes:
 
     Raises
     ------
-    UnavailableError
-        If virtme-ng is not installed.
     LabError
         If it makes none; with what it said.
     """
-    if importlib.util.find_spec("virtme") is None:
-        raise UnavailableError("virtme-ng is not installed here", "Run: make lab, or python -m pip install virtme-ng")
     made = folder / "initramfs"
     # It only makes the initramfs: what it would start is left to us, because a QEMU of its own would outlive a killed owner.
     words = [

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from toolkit.errors import LabError, UsageError
 from toolkit.guests import initramfs, qmp
-from toolkit.guests.accelerator import Accelerator, accelerator, find_qemu
+from toolkit.guests.accelerator import Accelerator, accelerator
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
 from toolkit.guests.machine import LabGuest, Places, RngLimit, Unlimited, command_line, port_device, port_name
-from toolkit.kernels import guest_kernel
+from toolkit.lab_needs import find_busybox, find_qemu, find_virtme, guest_kernel
 from toolkit.markup import visible
 from toolkit.progress import Progress, silent
 from toolkit.scratch_folder import ScratchFolder
@@ -240,6 +240,8 @@ def boot(
         spec.check()
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("Two lab guests have the same name", "Give each a name of its own.")
+    find_virtme()
+    find_busybox()
     qemu, kernel, found = find_qemu(), guest_kernel(), accelerator()
     with ScratchFolder(folder) as private:
         places = [Places(private, spec.name) for spec in specs]

@@ -1,4 +1,4 @@
-"""Which kernel a lab guest gets, and its modules, from made folders and from this machine."""
+"""What lab guests need: which kernel they get and its modules, from made folders and from this machine; and what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.needs import need
 from toolkit.errors import UnavailableError
-from toolkit.kernels import NEEDED_MODULES, guest_kernel
+from toolkit.lab_needs import NEEDED_MODULES, can_boot, guest_kernel
 
 
 def _installed(root: Path, version: str, modules: tuple[str, ...] = NEEDED_MODULES, built_in: tuple[str, ...] = ()) -> None:
@@ -57,3 +57,21 @@ def test_the_modules_of_this_machines_kernel_are_there() -> None:
     need(any(Path("/boot").glob("vmlinuz-*")), "a kernel in /boot")
     found = guest_kernel().modules([*NEEDED_MODULES, "virtio_rng", "virtio_blk"])
     assert all(path.is_file() for path in found)
+
+
+def test_all_that_is_missing_is_named_at_once_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("toolkit.filesystems._SYSTEM_PROGRAMS", ())
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    support = can_boot()
+    assert not support.available
+    for word in ("qemu-system-x86", "virtme-ng", "busybox"):
+        assert word in support.detail
+        assert word in (support.remedy or "")
+
+
+def test_what_is_there_is_named_and_kvm_is_not_promised() -> None:
+    support = can_boot()
+    need(support.available, support.detail)
+    assert "kernel " in support.detail
+    assert support.detail.endswith("TCG")

@@ -1,21 +1,41 @@
-"""The kernels installed on this machine that a lab guest can boot, and their modules. It looks and reads only.
+"""What lab guests need of this machine: QEMU, virtme-ng, busybox, and a kernel with its modules. It looks and reads only.
 
 Here rather than with the guests, because :mod:`toolkit.doctor` asks the same.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from toolkit.errors import UnavailableError
+from toolkit.filesystems import Support, find_program
 
-__all__ = ["GuestKernel", "guest_kernel", "module_name"]
+__all__ = [
+    "KVM",
+    "NEEDED_MODULES",
+    "GuestKernel",
+    "can_boot",
+    "find_busybox",
+    "find_qemu",
+    "find_virtme",
+    "guest_kernel",
+    "module_name",
+]
 
 #: What a lab guest cannot do without: its root is the host's over 9p, made writable by an overlay, its channel virtio-serial.
 NEEDED_MODULES = ("9p", "9pnet_virtio", "virtio_pci", "virtio_console", "overlay")
+
+#: Where the kernel offers to run guests on the processor itself; that it opens does not show that it does.
+KVM = Path("/dev/kvm")
+
+_QEMU = "qemu-system-x86_64"
+# The names under which virtme-ng looks for one.
+_BUSYBOXES = ("busybox-static", "busybox.static", "busybox")
 
 _PREFIX = "vmlinuz-"
 _REMEDY = "Run as root: apt-get install linux-image-amd64 (the -cloud- kernels lack 9p, which a lab guest's root file system needs)"
@@ -64,6 +84,81 @@ class GuestKernel:
             path, _, needs = line.partition(":")
             found[module_name(path)] = [path, *needs.split()]
         return found
+
+
+def find_qemu() -> str:
+    """The path of QEMU.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    """
+    found = find_program(_QEMU)
+    if found is None:
+        raise UnavailableError(f"There is no {_QEMU} here", "Run as root: apt-get install qemu-system-x86.")
+    return found
+
+
+def find_busybox() -> str:
+    """The path of the busybox that goes into a guest's initramfs.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    """
+    for name in _BUSYBOXES:
+        if found := find_program(name):
+            return found
+    raise UnavailableError("There is no busybox here", "Run as root: apt-get install busybox-static.")
+
+
+def find_virtme() -> str:
+    """The version of virtme-ng.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    """
+    try:
+        return importlib.metadata.version("virtme-ng")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UnavailableError("virtme-ng is not installed here", "Run: make lab, or python -m pip install virtme-ng.") from error
+
+
+def can_boot() -> Support:
+    """Whether lab guests can be booted here; nothing is booted for it, so whether they run under KVM is not known by it.
+
+    Returns
+    -------
+    Support
+        Every obstacle is named, with every remedy, not just the first.
+
+    Examples
+    --------
+    >>> can_boot().detail  # doctest: +SKIP
+    'QEMU /usr/bin/qemu-system-x86_64, kernel 6.1.0-56-amd64, virtme-ng 1.42; there is no /dev/kvm: TCG'
+    """
+    asks = {"QEMU": find_qemu, "kernel": lambda: guest_kernel().version, "virtme-ng": find_virtme, "busybox": find_busybox}
+    found, lacking = [], []
+    for name, ask in asks.items():
+        try:
+            found.append(f"{name} {ask()}")
+        except UnavailableError as error:
+            lacking.append(error)
+    if lacking:
+        return Support(False, "; ".join(error.what for error in lacking), " ".join(error.remedy for error in lacking))
+    return Support(True, f"{', '.join(found)}; {_kvm()}")
+
+
+def _kvm() -> str:
+    if not KVM.exists():
+        return f"there is no {KVM}: TCG"
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return f"this user may not open {KVM}: TCG"
+    return f"{KVM} opens, and a boot will show whether KVM works; else TCG"
 
 
 def module_name(path: str | Path) -> str:
