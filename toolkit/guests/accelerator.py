@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
@@ -60,14 +61,17 @@ def accelerator() -> Accelerator:
         return Accelerator("tcg", f"there is no {KVM}")
     if not os.access(KVM, os.R_OK | os.W_OK):
         return Accelerator("tcg", f"this user may not open {KVM}")
-    # It is not to boot, only to begin: without a root file system the kernel panics after its first words, and QEMU ends.
-    command = [
-        *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "max", "-m", "256M"),
-        *("-kernel", str(kernel.image), "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"),
+    with ScratchFolder() as folder, Kept([_beginning(qemu, kernel.image, "kvm")], [folder / "console"], folder) as (process,):
+        return _judged(process)
+
+
+def _beginning(qemu: str, image: Path, name: str) -> list[str]:
+    """QEMU's command line for a kernel that begins, and panics for want of a root file system."""
+    return [
+        *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", name, "-cpu", "max", "-m", "256M"),
+        *("-kernel", str(image), "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"),
         *("-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"),
     ]
-    with ScratchFolder() as folder, Kept([command], [folder / "console"], folder) as (process,):
-        return _judged(process)
 
 
 def _judged(process: Process) -> Accelerator:
@@ -86,4 +90,4 @@ def _judged(process: Process) -> Accelerator:
     if ended:
         words = visible(" ".join(said.decode(errors="replace").split()), 200)
         return Accelerator("tcg", f"QEMU ended under KVM before the kernel said anything ({words or 'and printed nothing'})")
-    return Accelerator("tcg", f"{KVM} opens, but a kernel booted under KVM printed nothing within {_PATIENCE_S:.0f} s")
+    return Accelerator("tcg", f"{KVM} opens, but a kernel booted under KVM said nothing within {_PATIENCE_S:.0f} s")

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from toolkit.errors import LabError
+from toolkit.guests.machine import LabGuest, Places
 from toolkit.lab_needs import GuestKernel, module_name
 from toolkit.markup import visible
 
-__all__ = ["INIT", "base", "with_command"]
+__all__ = ["INIT", "write"]
 
 #: The kernel's argument that starts our first process.
 INIT = "rdinit=/lab/init"
@@ -29,17 +30,42 @@ _PATIENCE_S = 60.0
 _MAGIC = b"070701"
 _FOLDER, _FILE = 0o40755, 0o100755
 _ALIGNMENT = 4
+_BLOCK_BYTES = 512
 _TRAILER = "TRAILER!!!"
 
 
-def base(kernel: GuestKernel, folder: Path) -> bytes:
-    """virtme-ng's initramfs for a kernel.
+def write(specs: Sequence[LabGuest], places: Sequence[Places], kernel: GuestKernel, environment: Mapping[str, str]) -> None:
+    """Write each guest's initramfs to its place.
+
+    Parameters
+    ----------
+    specs, places : sequence of LabGuest, sequence of Places
+        In the same order, in one folder.
+    kernel : GuestKernel
+        What they boot.
+    environment : mapping of str to str
+        What each command finds in its environment, beside what its guest says.
 
     Raises
     ------
     LabError
-        If it makes none; with what it said.
+        If virtme-ng makes none, with what it said; or if there is no room.
+    UnavailableError
+        If the kernel lacks a module.
     """
+    try:
+        for spec, place in zip(specs, places, strict=True):
+            if spec is specs[0]:
+                archive = _made_by_virtme(kernel, place.folder)
+            ours = {"lab/init": _SCRIPT.read_bytes(), "lab/settings": _settings(spec, kernel, {**environment, **spec.environment})}
+            # Archives begin at whole blocks.
+            place.initramfs.write_bytes(archive + bytes(-len(archive) % _BLOCK_BYTES) + b"".join(_cpio(ours)))
+    except OSError as error:
+        what = f"The initramfs of a lab guest cannot be written to {error.filename}: {error.strerror}"
+        raise LabError(what, "Free some space there, or set TOOLKIT_SCRATCH to another folder.") from error
+
+
+def _made_by_virtme(kernel: GuestKernel, folder: Path) -> bytes:
     made = folder / "initramfs"
     # It only makes the initramfs: what it would start is left to us, because a QEMU of its own would outlive a killed owner.
     words = [
@@ -53,38 +79,36 @@ def base(kernel: GuestKernel, folder: Path) -> bytes:
         "--save-initramfs",
         str(made),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "virtme.commands.run", *words],
-        # What it forgets to remove goes with the folder.
-        env={**os.environ, "TMPDIR": str(folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=_PATIENCE_S,
-        check=False,
-    )
-    if not made.exists():
-        said = visible(" ".join(done.stdout.split()) or f"status {done.returncode}", 500)
-        raise LabError(
-            f"virtme-ng made no initramfs for {kernel.version}: {said}", "Run as root: apt-get install busybox-static kmod"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "virtme.commands.run", *words],
+            # What it forgets to remove goes with the folder.
+            env={**os.environ, "TMPDIR": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE_S,
+            check=False,
         )
+        said = " ".join(done.stdout.split()) or f"status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        said = f"it did not end within {_PATIENCE_S:.0f} s"
+    if not made.exists():
+        remedy = "Run as root: apt-get install busybox-static kmod"
+        raise LabError(f"virtme-ng made no initramfs for {kernel.version}: {visible(said, 500)}", remedy)
     archive = made.read_bytes()
     made.unlink()
     return archive
 
 
-def with_command(
-    archive: bytes, command: Sequence[str], environment: Mapping[str, str], modules: Sequence[Path], hostname: str
-) -> bytes:
-    """The initramfs with our first process, which loads modules from the host's root and runs a command in it."""
+def _settings(spec: LabGuest, kernel: GuestKernel, environment: Mapping[str, str]) -> bytes:
+    """What ``lab_init.sh`` reads."""
     words = [f"{name}={value}" for name, value in environment.items()]
-    run = shlex.join(["busybox", "env", "-i", *words, "busybox", "chroot", "/guest", *command])
-    listed = " ".join(f"{module_name(path)}:{path}" for path in modules)
-    settings = f"hostname={shlex.quote(hostname)}\nmodules={shlex.quote(listed)}\nrun_command() {{\n{run}\n}}\n"
-    ours = {"lab/init": _SCRIPT.read_bytes(), "lab/settings": os.fsencode(settings)}
-    return archive + bytes(-len(archive) % 512) + b"".join(_cpio(ours))
+    run = shlex.join(["busybox", "env", "-i", *words, "busybox", "chroot", "/guest", *spec.command])
+    modules = " ".join(f"{module_name(path)}:{path}" for path in kernel.modules(spec.modules()))
+    return os.fsencode(f"hostname={shlex.quote(spec.name)}\nmodules={shlex.quote(modules)}\nrun_command() {{\n{run}\n}}\n")
 
 
 def _cpio(files: Mapping[str, bytes]) -> Iterator[bytes]:

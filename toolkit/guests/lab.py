@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit.errors import LabError, UsageError
+from toolkit.errors import LabError, UnavailableError, UsageError
 from toolkit.guests import initramfs, qmp
 from toolkit.guests.accelerator import Accelerator, accelerator
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
 from toolkit.guests.machine import LabGuest, Places, RngLimit, Unlimited, command_line, port_device, port_name
-from toolkit.lab_needs import find_busybox, find_qemu, find_virtme, guest_kernel
+from toolkit.lab_needs import can_boot, find_qemu, guest_kernel
 from toolkit.markup import visible
 from toolkit.progress import Progress, silent
 from toolkit.scratch_folder import ScratchFolder
@@ -234,26 +234,25 @@ def boot(
     --------
     >>> with boot([LabGuest(name="starved", command=["sleep", "60"], rng=None)]) as (guest,):  # doctest: +SKIP
     ...     print(guest.accelerator)
-    TCG: /dev/kvm opens, but a kernel booted under KVM printed nothing within 3 s
+    TCG: /dev/kvm opens, but a kernel booted under KVM said nothing within 3 s
     """
     for spec in specs:
         spec.check()
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("Two lab guests have the same name", "Give each a name of its own.")
-    find_virtme()
-    find_busybox()
+    support = can_boot()
+    if not support.available:
+        raise UnavailableError(f"Lab guests cannot be booted here: {support.detail}", support.remedy or "")
     qemu, kernel, found = find_qemu(), guest_kernel(), accelerator()
     with ScratchFolder(folder) as private:
         places = [Places(private, spec.name) for spec in specs]
         for place in places:
             place.check()
-        archive = initramfs.base(kernel, private)
-        commands = []
-        for spec, place in zip(specs, places, strict=True):
-            modules = kernel.modules(spec.modules())
-            environment = {**_ENVIRONMENT, **spec.environment}
-            place.initramfs.write_bytes(initramfs.with_command(archive, spec.command, environment, modules, spec.name))
-            commands.append(command_line(spec, place, qemu=qemu, image=kernel.image, accelerator=found.name, init=initramfs.INIT))
+        initramfs.write(specs, places, kernel, _ENVIRONMENT)
+        commands = [
+            command_line(spec, place, qemu=qemu, image=kernel.image, accelerator=found.name, init=initramfs.INIT)
+            for spec, place in zip(specs, places, strict=True)
+        ]
         with Kept(commands, [place.console for place in places], private) as processes:
             guests = []
             for spec, place, process in zip(specs, places, processes, strict=True):
