@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.asked import COMMAND, answer, ask, connected
-from tests.needs import require_lab
+from tests.needs import require_lab, require_tool
 from tests.traces import processes_in, traces
 from toolkit.errors import LabError, UnavailableError, UsageError
 from toolkit.guests import lab, qmp
@@ -45,7 +45,7 @@ def guests(folder: Path) -> Iterator[tuple[BootedGuest, BootedGuest]]:
     """One that has everything, and one without a virtio-rng."""
     image = folder / "disk"
     with image.open("wb") as file:
-        file.truncate(MIB)
+        file.truncate(4 * MIB)
     rich = LabGuest(name="rich", command=COMMAND, rng=RngLimit(max_bytes=1024, period_ms=1000), disks=[image], ports=31)
     poor = LabGuest(
         name="poor", command=COMMAND, rng=None, cpu="qemu64", append="random.trust_cpu=off", environment={"FOO": "a b'c"}
@@ -91,9 +91,17 @@ def test_a_virtio_rng_is_there_with_its_driver_or_not_at_all(rich: BootedGuest, 
 
 
 def test_a_disk_is_read_and_written_and_no_larger_than_its_image(rich: BootedGuest, folder: Path) -> None:
-    assert ask(rich, "int(open('/sys/block/vda/size').read()) * 512") == MIB
+    assert ask(rich, "int(open('/sys/block/vda/size').read()) * 512") == 4 * MIB
     assert ask(rich, "os.pwrite(os.open('/dev/vda', os.O_WRONLY | os.O_SYNC), b'from the guest', 4096)") == 14
     assert (folder / "disk").read_bytes()[4096:].startswith(b"from the guest")
+
+
+def test_a_file_system_that_the_kernel_has_as_a_module_can_be_made_and_mounted_on_a_disk(rich: BootedGuest) -> None:
+    require_tool("mkfs.ext4")
+    assert ask(rich, "subprocess.call(['mkfs.ext4', '-q', '-F', '/dev/vda'])") == 0
+    assert ask(rich, "subprocess.call(['mount', '-t', 'ext4', '/dev/vda', '/mnt'])") == 0
+    assert ask(rich, "open('/mnt/file', 'w').write('x')") == 1
+    assert ask(rich, "subprocess.call(['umount', '/mnt'])") == 0
 
 
 def test_there_is_no_network(rich: BootedGuest) -> None:

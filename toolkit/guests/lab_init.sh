@@ -46,6 +46,11 @@ for port in /sys/class/virtio-ports/* /guest/sys/class/virtio-ports/*; do
     busybox ln -sf "../${port##*/}" "/dev/virtio-ports/$name"
 done
 
+# Modules that the kernel asks for itself, such as a file system's at its first mount. It asks in the initramfs.
+printf '#!/bin/sh\nexec /bin/busybox chroot /guest /sbin/modprobe "$@"\n' > /lab/modprobe
+busybox chmod 755 /lab/modprobe
+echo /lab/modprobe > /proc/sys/kernel/modprobe
+
 say "command starts"
 run_command < /dev/null > /dev/console 2>&1
 status=$?
