@@ -51,6 +51,10 @@ lock: ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv --quiet pip compile --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	    --group pyproject.toml:bench --output-file requirements-bench.lock > /dev/null
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["libvirt"], sep="\n")' | \
+	    $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	    - --output-file requirements-libvirt.lock > /dev/null
 
 reference: ## record data/reference anew on this machine
 	@$(SET_UP) report

@@ -15,7 +15,7 @@ say() { printf '%s\n' "$*" >&2; }
 wanted() { # the packages of this purpose; tests and benchmarks need those of the report too
     while read -r package who _; do
         case $package in '' | '#'*) continue ;; esac
-        case $who in report | "$purpose") printf '%s\n' "$package" ;; esac
+        case ,$who, in *,report,* | *",$purpose,"*) printf '%s\n' "$package" ;; esac
     done < system-packages.txt
 }
 
@@ -71,6 +71,26 @@ peers() { # what only the benchmarks measure against
     printf '%s\n' "$now" > "$stamp"
 }
 
+libvirt_binding() { # to people's own domains; built here, against libvirt's development files
+    case $(command -v pkg-config >/dev/null 2>&1 && pkg-config --exists libvirt && echo there) in
+        there) ;;
+        *)
+            [ "$purpose" != test ] || say "Going on without libvirt-python: it is built against libvirt's development files, and pkg-config finds none. To have it, run as root:  apt-get install libvirt-dev pkg-config gcc libc6-dev python3-dev"
+            return 0
+            ;;
+    esac
+    stamp=$venv/.set-up-libvirt
+    now=$({ cat requirements-libvirt.lock "$venv/.set-up"; pkg-config --modversion libvirt; } | cksum)
+    [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && return
+    if said=$("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-build-isolation --requirement requirements-libvirt.lock 2>&1); then
+        printf '%s\n' "$now" > "$stamp"
+    else
+        say "Going on without libvirt-python, which could not be built: $(printf '%s\n' "$said" | grep -i 'error' | head -n 1)"
+        say "To have it, run as root:  apt-get install libvirt-dev pkg-config gcc libc6-dev python3-dev   (python3-dev is of Debian's own Python; another Python needs its own headers)"
+    fi
+}
+
 packages
 environment
+libvirt_binding
 [ "$purpose" != bench ] || peers

@@ -30,6 +30,7 @@ def _toolkit(*words: str, cwd: Path, status: int = 0, **more: object) -> subproc
 def test_the_commands_are_those_of_the_design() -> None:
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert names == COMMANDS
+    assert [group.name for group in app.registered_groups] == ["guests"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -38,7 +38,9 @@ def test_environment_yml_says_the_same_as_pyproject() -> None:
     assert theirs == ours
 
 
-@pytest.mark.parametrize(("lock", "least"), [("requirements.lock", 50), ("requirements-bench.lock", 1)])
+@pytest.mark.parametrize(
+    ("lock", "least"), [("requirements.lock", 50), ("requirements-bench.lock", 1), ("requirements-libvirt.lock", 0)]
+)
 def test_a_lock_has_a_hash_for_everything_and_no_address(lock: str, least: int) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
@@ -57,7 +59,9 @@ def test_the_lock_holds_every_dependency_of_the_project() -> None:
     peers = data["dependency-groups"].pop("bench")
     for group in data["dependency-groups"].values():
         wanted += group
-    for lock, requirements in (("requirements.lock", wanted), ("requirements-bench.lock", peers)):
+    extra = data["project"]["optional-dependencies"]["libvirt"]
+    locks = (("requirements.lock", wanted), ("requirements-bench.lock", peers), ("requirements-libvirt.lock", extra))
+    for lock, requirements in locks:
         locked = set(re.findall(r"^([a-z0-9_.-]+)==", (ROOT / lock).read_text(), flags=re.MULTILINE))
         assert {_split(requirement)[0] for requirement in requirements} <= locked
     assert not {"polars"} & set(re.findall(r"^([a-z0-9_.-]+)==", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))

@@ -5,25 +5,30 @@ Everything heavy is imported inside the command that needs it, so that ``toolkit
 
 from __future__ import annotations
 
-import functools
-import secrets
-import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from toolkit import cli_guests
 from toolkit._version import __version__
+from toolkit.commands import (
+    HERE,
+    IfBusyOption,
+    JsonOption,
+    SeedOption,
+    ShownOption,
+    StoreOption,
+    answer,
+    begin,
+    command,
+    fresh,
+    kept,
+    words,
+)
 from toolkit.markup import visible
 from toolkit.units import parse_bytes, parse_duration_s
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from toolkit.runs import Run
-    from toolkit.store import Store
 
 __all__ = ["app", "run"]
 
@@ -38,25 +43,8 @@ app = typer.Typer(
     help="Entropy starvation, throughput and file fragmentation on hosts and guests: measured, kept, analysed, shown.",
     epilog="Start with: toolkit doctor",
 )
+app.add_typer(cli_guests.app, name="guests")
 
-_Store = Annotated[Path, typer.Option("--store", metavar="DIR", readable=False, help="The store: a folder of Parquet files.")]
-_Json = Annotated[bool, typer.Option("--json", help="Write JSON, for machines.")]
-_Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed of the random order (default: a fresh one, stored).")]
-_Shown = Annotated[
-    Path | None,
-    typer.Option(
-        "--store", metavar="DIR", readable=False, help="The store. [default: ./store, else the one that comes with the toolkit]"
-    ),
-]
-_IfBusy = Annotated[
-    str,
-    typer.Option(
-        "--if-busy",
-        metavar="WHAT",
-        help="While another allocation experiment measures on this machine: wait, or go-on beside it, which is stored.",
-    ),
-]
-_HERE = Path("store")
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.
 _FILESYSTEMS = "ext2 ext3 ext4 ext4-noextents xfs btrfs tmpfs"
 _METHODS = "posix_fallocate fallocate mmap_memset write_4k write_8k write_64k ftruncate"
@@ -76,19 +64,6 @@ def run() -> int:
     return status or 0
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command of the application: its errors become an exit status, and none a traceback."""
-
-    @app.command(no_args_is_help=False)
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> None:
-        from toolkit.terminal import guarded
-
-        raise typer.Exit(guarded(lambda: function(*args, **kwargs)))
-
-    return called
-
-
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -98,41 +73,13 @@ def _main(
         raise typer.Exit
 
 
-def _begin(
-    store: Path, settings: dict[str, Any], seed: int | None = None, capabilities: pd.DataFrame | None = None
-) -> tuple[Store, Run]:
-    """Open the store and begin a run in it: its row, and what this machine can and cannot measure."""
-    from toolkit import runs
-    from toolkit.doctor import doctor
-    from toolkit.store import open_store
-
-    opened = open_store(store)
-    begun = runs.begin(_words(), settings, seed)
-    opened.append("runs", begun.row())
-    opened.append("capabilities", begun.frame("capabilities", _rows(doctor() if capabilities is None else capabilities)))
-    return opened, begun
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _answer(frame: pd.DataFrame, json: bool, people: Callable[[], None]) -> None:
-    from toolkit.terminal import show_json
-
-    if json:
-        show_json(frame)
-    else:
-        people()
-
-
-@_command
+@command(app)
 def doctor(
     store: Annotated[
         Path | None,
         typer.Option("--store", metavar="DIR", readable=False, help="Keep the answer in this store. [default: nowhere]"),
     ] = None,
-    json: _Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Say what this machine can measure, and how to get the rest; makes nothing, and keeps the answer only where told to.
 
@@ -145,22 +92,22 @@ def doctor(
 
     found = doctor()
     if store is not None:
-        _begin(store, {}, capabilities=found)
+        begin(store, {}, capabilities=found)
 
     def people() -> None:
         show(found, {"available": lambda there: "yes" if there else "NO"})
         lacking = int((~found["available"].astype(bool)).sum())
         say(f"{len(found) - lacking} of {len(found)} can be measured here." + (" See 'remedy' for the rest." if lacking else ""))
 
-    _answer(found, json, people)
+    answer(found, json, people)
 
 
-@_command
+@command(app)
 def watch(
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long.")] = "60s",
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="How often.")] = "100ms",
-    store: _Store = _HERE,
-    json: _Json = False,
+    store: StoreOption = HERE,
+    json: JsonOption = False,
 ) -> None:
     """Watch this machine's entropy pool and random number generator; Ctrl-C ends it early and keeps what was seen.
 
@@ -173,15 +120,15 @@ def watch(
     from toolkit.terminal import bar, say
 
     duration_s, interval_s = parse_duration_s(duration), parse_duration_s(every)
-    opened, begun = _begin(store, {"for_s": duration_s, "every_s": interval_s})
+    opened, begun = begin(store, {"for_s": duration_s, "every_s": interval_s})
     state = rng_state(run=begun)
     opened.append("rng_state", state)
     with bar("watching") as progress:
         samples = watch(duration_s, interval_s, store=opened, run=begun, progress=progress)
-    _answer(samples, json, lambda: say(*spoken.watched(samples, state, interval_s), _kept(len(samples), "samples", store)))
+    answer(samples, json, lambda: say(*spoken.watched(samples, state, interval_s), kept(len(samples), "samples", store)))
 
 
-@_command
+@command(app)
 def sources(
     source: Annotated[
         list[str] | None, typer.Option("--source", metavar="NAME", help="getrandom or a device; may be repeated. [default: all]")
@@ -190,8 +137,8 @@ def sources(
         list[str] | None, typer.Option("--block", metavar="SIZE", help="Bytes a read; may be repeated. [default: 64, 4KiB, 64KiB]")
     ] = None,
     budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The most that one source and size may take.")] = "1s",
-    store: _Store = _HERE,
-    json: _Json = False,
+    store: StoreOption = HERE,
+    json: JsonOption = False,
 ) -> None:
     """Time reads of getrandom, /dev/random, /dev/urandom and /dev/hwrng; a source that gives nothing never hangs it.
 
@@ -208,7 +155,7 @@ def sources(
         check_source(name)
     blocks = [parse_bytes(text) for text in block] if block else None
     budget_s = parse_duration_s(budget)
-    opened, begun = _begin(store, {"sources": source, "block_bytes": blocks, "budget_s": budget_s})
+    opened, begun = begin(store, {"sources": source, "block_bytes": blocks, "budget_s": budget_s})
     opened.append("rng_state", rng_state(run=begun))
     with bar("reading") as progress:
         reads = read_sources(source or None, blocks, budget_s, run=begun, progress=progress)
@@ -216,12 +163,12 @@ def sources(
 
     def people() -> None:
         show(spoken.source_rates(reads))
-        say(_kept(len(reads), "reads", store))
+        say(kept(len(reads), "reads", store))
 
-    _answer(reads, json, people)
+    answer(reads, json, people)
 
 
-@_command
+@command(app)
 def allocate(
     filesystem: Annotated[
         list[str] | None,
@@ -234,16 +181,16 @@ def allocate(
         list[str] | None, typer.Option("--size", metavar="SIZE", help="Size of a file; may be repeated. [default: 256MiB]")
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Repeats of each.")] = 7,
-    seed: _Seed = None,
+    seed: SeedOption = None,
     directory: Annotated[
         Path | None,
         typer.Option(
             "--directory", metavar="DIR", readable=False, help="An existing folder instead of scratch file systems; needs no root."
         ),
     ] = None,
-    if_busy: _IfBusy = "wait",
-    store: _Store = _HERE,
-    json: _Json = False,
+    if_busy: IfBusyOption = "wait",
+    store: StoreOption = HERE,
+    json: JsonOption = False,
 ) -> None:
     """Time the ways to allocate a file, on scratch file systems (needs root) or in a folder.
 
@@ -257,22 +204,22 @@ def allocate(
 
     sizes = [parse_bytes(text) for text in size or ["256MiB"]]
     plan = Allocations(filesystem, method, sizes, repeat, directory, if_busy)
-    opened, begun = _begin(store, plan.settings, _fresh(seed))
+    opened, begun = begin(store, plan.settings, fresh(seed))
     with bar("allocating") as progress:
         rows = plan.record(opened, begun, progress)
 
     def people() -> None:
         show(spoken.allocation_times(rows), most=200)
-        say(_kept(len(rows), "measurements", store) + f" Seed {begun.seed}.")
+        say(kept(len(rows), "measurements", store) + f" Seed {begun.seed}.")
 
-    _answer(rows, json, people)
+    answer(rows, json, people)
 
 
-@_command
+@command(app)
 def extents(
     file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A file.")],
-    store: _Store = _HERE,
-    json: _Json = False,
+    store: StoreOption = HERE,
+    json: JsonOption = False,
 ) -> None:
     """Show where a file lies on its device, and in how many pieces.
 
@@ -285,7 +232,7 @@ def extents(
     from toolkit.store import open_store
     from toolkit.terminal import say, show
 
-    begun = runs.begin(_words(), {"file": file})
+    begun = runs.begin(words(), {"file": file})
     found = extents(file, run=begun)
     mapped = file_extents(file)
     pieces = mapped.discontinuities() if mapped.comparable() else None
@@ -295,18 +242,18 @@ def extents(
 
     def people() -> None:
         show(found[["logical_byte", "physical_byte", "length_bytes", "flags"]], most=20)
-        say(f"{file}: {spoken.extents_of(found, pieces)}", _kept(len(found), "extents", store))
+        say(f"{file}: {spoken.extents_of(found, pieces)}", kept(len(found), "extents", store))
 
-    _answer(found, json, people)
+    answer(found, json, people)
 
 
-@_command
+@command(app)
 def measure(
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long to watch the pool.")] = "20s",
     budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="The most that one source and size may take.")] = "500ms",
     size: Annotated[str, typer.Option("--size", metavar="SIZE", help="Size of a file to allocate.")] = "64MiB",
     repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Repeats of each allocation.")] = 5,
-    seed: _Seed = None,
+    seed: SeedOption = None,
     directory: Annotated[
         Path | None,
         typer.Option(
@@ -316,9 +263,9 @@ def measure(
             help="Allocate in this folder. [default: scratch file systems as root, else beside the store]",
         ),
     ] = None,
-    if_busy: _IfBusy = "wait",
-    store: _Store = _HERE,
-    json: _Json = False,
+    if_busy: IfBusyOption = "wait",
+    store: StoreOption = HERE,
+    json: JsonOption = False,
 ) -> None:
     """Measure this machine, all of it, in one run: what 'make report' measures. Takes about two minutes.
 
@@ -331,23 +278,23 @@ def measure(
     beside = store.absolute().parent
     watch_s, budget_s, size_bytes = parse_duration_s(duration), parse_duration_s(budget), parse_bytes(size)
     plan = Survey.of(watch_s, budget_s, size_bytes, repeat, directory, beside, if_busy)
-    opened, begun = _begin(store, plan.settings, _fresh(seed))
+    opened, begun = begin(store, plan.settings, fresh(seed))
     with bar("measuring") as progress:
         counts = plan.record(opened, begun, progress)
-    _answer(
+    answer(
         counts,
         json,
-        lambda: say(*(_kept(rows, f"rows of {name}", store) for name, rows in zip(counts["table"], counts["rows"], strict=True))),
+        lambda: say(*(kept(rows, f"rows of {name}", store) for name, rows in zip(counts["table"], counts["rows"], strict=True))),
     )
 
 
-@_command
+@command(app)
 def report(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", readable=False, help="Where the pages go.")] = Path("reports"),
     host: Annotated[str | None, typer.Option("--host", metavar="NAME", help="Of this host alone.")] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run alone.")] = None,
-    store: _Shown = None,
-    json: _Json = False,
+    store: ShownOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Write index.html and a page a notebook from what is in the store: self-contained, readable offline.
 
@@ -369,11 +316,11 @@ def report(
         say(said)
 
 
-@_command
+@command(app)
 def notebooks(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser on it.")] = True,
-    store: _Shown = None,
-    json: _Json = False,
+    store: ShownOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Open JupyterLab on the notebooks, with the store in place, until Ctrl-C.
 
@@ -384,17 +331,3 @@ def notebooks(
     from toolkit.terminal import say, show_json
 
     serve(store, browser=browser, announce=(lambda address: show_json({"address": address})) if json else say)
-
-
-def _words() -> str:
-    """What the user typed."""
-    return shlex.join(["toolkit", *sys.argv[1:]])
-
-
-def _fresh(seed: int | None) -> int:
-    """The seed given, else one that nobody chose; either is stored with the run."""
-    return secrets.randbelow(2**31) if seed is None else seed
-
-
-def _kept(count: int, what: str, store: Path) -> str:
-    return f"{count:,} {what} are in {store}."

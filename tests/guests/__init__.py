@@ -1,0 +1,1 @@
+"""Guests: domains that the tests boot, and decisions that need none."""
