@@ -34,7 +34,8 @@ def test_environment_yml_says_the_same_as_pyproject() -> None:
         name, versions = _split(requirement)
         ours.add((CONDA_NAMES.get(name, name), versions))
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    theirs = {_split(requirement) for requirement in conda} - {("pip", "")}
+    through_pip = [each for part in conda if isinstance(part, dict) for each in part["pip"]]
+    theirs = {_split(each) for each in [part for part in conda if isinstance(part, str)] + through_pip} - {("pip", "")}
     assert theirs == ours
 
 
