@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,11 @@ from toolkit.report.book import write
 
 
 @pytest.fixture
-def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place of its own for scratch folders, so that what is left in it can be seen."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TOOLKIT_SCRATCH", str(folder))
-    return folder
+def private_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place of its own for scratch folders, so that what is left in it can be seen; short, since it holds sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TOOLKIT_SCRATCH", folder)
+        yield Path(folder)
 
 
 def kernels(under: Path) -> list[str]:
