@@ -5,6 +5,8 @@ STORE  ?= store
 OUT    ?= reports
 # SYSTEM=no leaves the system's packages alone, also as root.
 SYSTEM ?= yes
+# How many workers share all the tests: two where there are two processors. Some tests (TESTS=…) begin sooner without (0).
+JOBS   ?= $(if $(TESTS)$(filter 1,$(shell nproc)),0,2)
 
 SET_UP = PYTHON='$(PYTHON)' VENV='$(VENV)' SYSTEM='$(SYSTEM)' scripts/set-up.sh
 BIN    = $(VENV)/bin
@@ -15,7 +17,7 @@ BIN    = $(VENV)/bin
 help: ## say what there is
 	@echo 'virt-toolkit'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-	@echo 'Settings: PYTHON=$(PYTHON) VENV=$(VENV) STORE=$(STORE) OUT=$(OUT) SYSTEM=$(SYSTEM)'
+	@echo 'Settings: PYTHON=$(PYTHON) VENV=$(VENV) STORE=$(STORE) OUT=$(OUT) SYSTEM=$(SYSTEM) JOBS=$(JOBS)'
 
 report: ## measure this machine and write reports/index.html
 	@$(SET_UP) report
@@ -24,7 +26,7 @@ report: ## measure this machine and write reports/index.html
 
 test: ## run all tests (those that need root only as root)
 	@$(SET_UP) test
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 lab: ## open JupyterLab on the notebooks, with the store in place, else the reference store
 	@$(SET_UP) report

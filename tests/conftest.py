@@ -1,8 +1,12 @@
-"""What holds for all tests: they hear an interrupt, and so does all that they start."""
+"""What holds for all tests: they hear an interrupt, and so does all that they start. And in which groups (tests.groups)."""
 
 from __future__ import annotations
 
 import signal
+
+from tests.groups import pytest_collection_modifyitems, pytest_runtest_setup, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_runtest_setup", "pytest_xdist_make_scheduler"]
 
 
 def pytest_configure() -> None:

@@ -16,6 +16,8 @@ import pytest
 import toolkit
 from tests.needs import require_root
 
+pytestmark = pytest.mark.machine
+
 #: Modules whose examples mount file systems.
 AS_ROOT = {"toolkit.experiments.allocation"}
 MODULES = ["toolkit", *(found.name for found in pkgutil.walk_packages(toolkit.__path__, "toolkit."))]

@@ -18,6 +18,8 @@ from toolkit.experiments.allocation import allocate, allocate_on
 from toolkit.experiments.survey import Survey
 from toolkit.store import open_store
 
+pytestmark = pytest.mark.machine
+
 _SMALL = ["--method", "ftruncate", "--size", "4KiB", "--repeat", "1"]
 
 

@@ -14,6 +14,8 @@ from toolkit.experiments import survey
 from toolkit.experiments.allocation import Experiment
 from toolkit.store import open_store
 
+pytestmark = pytest.mark.machine
+
 
 def _plan(folder: Path, repeats: int = 2) -> survey.Allocations:
     return survey.Allocations(None, ["ftruncate", "write_64k"], [65536], repeats, folder)
