@@ -1,9 +1,9 @@
 """The agent: runs in a guest, looks at its entropy pool, and tells its host through a virtio-serial port.
 
-It says HELLO whenever a host is there, and is answered with a WELCOME that carries a number of its own (a nonce). Then it says HELLO
-again with that number, its generator's state, and all records that it holds, oldest first; the host acknowledges what it has stored,
-and only that is forgotten. What lies in between, on either side of a host that went away, is thereby of no account: bytes cut off,
-left over, or said to another host.
+It says HELLO whenever a host is there, and is answered with a WELCOME that carries a number of its own (a nonce). Then it says
+HELLO again with that number, its generator's state, and all records that it holds, oldest first; the host acknowledges what it has
+stored, and only that is forgotten. What lies in between, on either side of a host that went away, is thereby of no account: bytes
+cut off, left over, or said to another host.
 
 It waits in one place, for the timer, the port and its job at once, and never in a read or write of the port. It does for its host
 what its configuration allows (:mod:`toolkit.guests.leave`), in a process of its own (:mod:`toolkit.guests.jobs`).
@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from toolkit._version import __version__
@@ -328,12 +329,11 @@ def _state() -> bytes:
 
 
 def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _cpu_model() -> str | None:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
         for line in file:
             key, _, value = line.partition(":")
             if key.strip() in ("model name", "Model", "cpu model", "Processor"):

@@ -108,7 +108,7 @@ class Received(NamedTuple):
     session: Session
     kind: int
     first: int
-    count: int
+    records: int
     payload: bytes
     utc_ns: int
 
@@ -288,7 +288,7 @@ class Channel:
         self.tell("ended", f"the agent ended of its own will, after {said['made'] or 0:,} records")
 
     def _records(self, session: Session, frame: Frame) -> None:
-        end = frame.first + frame.count
+        end = frame.first + frame.records
         if end > _MOST_RECORDS:
             self._refuse(f"a record numbered {end:,} cannot be")
             return
@@ -298,16 +298,18 @@ class Channel:
             dropped = max(0, min(frame.oldest, frame.first) - session.expected)
             self.counts.dropped_in_guest += dropped
             self.counts.lost_records += missing - dropped
-        known = min(max(0, -missing), frame.count)
+        known = min(max(0, -missing), frame.records)
         self.counts.repeated_records += known
-        if known == frame.count:
+        if known == frame.records:
             return
         size = LAYOUTS[frame.kind].struct.size
         payload = frame.payload[known * size :] if known else frame.payload
         session.expected = end
-        self.counts.records += frame.count - known
+        self.counts.records += frame.records - known
         self.last_record_s = time.monotonic()
-        self.pending.append(Received(session, frame.kind, end - frame.count + known, frame.count - known, payload, time.time_ns()))
+        self.pending.append(
+            Received(session, frame.kind, end - frame.records + known, frame.records - known, payload, time.time_ns())
+        )
         self.pending_bytes += _held_bytes(self.pending[-1])
 
     # Answers.

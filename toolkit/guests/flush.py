@@ -127,7 +127,7 @@ def _columns(table: str, columns: dict[str, list[Any]]) -> pa.Table:
 
 
 def _events(events: list[Event]) -> pa.Table:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "t_ns": [event.t_ns for event in events],
         "utc": [event.utc_ns for event in events],
         "event": [event.event for event in events],
@@ -137,6 +137,5 @@ def _events(events: list[Event]) -> pa.Table:
 
 
 def _health(now: tuple[int, int], counts: Counts) -> pa.Table:
-    return _columns(
-        "channel_health", {"t_ns": [now[0]], "utc": [now[1]], **{name: [value] for name, value in vars(counts).items()}}
-    )
+    row: dict[str, Any] = {"t_ns": now[0], "utc": now[1], **vars(counts)}
+    return _columns("channel_health", {name: [value] for name, value in row.items()})

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any, cast
 
 from toolkit.errors import ToolkitError
@@ -114,7 +115,7 @@ class Job:
         seconds = asked["budget_ns"] / 1e9 if kind == READ_SOURCES else leave.seconds
         self._deadline = time.monotonic() + seconds + _START_S
         # From wherever this package is: a folder, or the one file that it travels in.
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        package = str(Path(__file__).absolute().parent.parent.parent)
         search = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "toolkit.guests.jobs", str(os.getpid())],
@@ -139,7 +140,7 @@ class Job:
         except BlockingIOError:
             return [], self._ended_late()
         frames = self._decoder.feed(data)
-        self.count += sum(frame.count for frame in frames)
+        self.count += sum(frame.records for frame in frames)
         return frames, not data
 
     def is_late(self) -> bool:

@@ -113,7 +113,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._held.channel.connected()
         self.answer()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio says how it is called)
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -403,7 +403,7 @@ class Receiver:
 
     def _account(self, held: _Held, taken: Taken, *, healthy: bool, elapsed_s: float) -> None:
         """Tell the agent what is stored, and people how many."""
-        through = {id(received.session): (received.session, received.first + received.count) for received in taken.pending}
+        through = {id(received.session): (received.session, received.first + received.records) for received in taken.pending}
         for session, number in through.values():
             held.channel.stored(session, number)
         if held.connection is not None:

@@ -1,7 +1,7 @@
 """What came from guests as rows for the store: each record looked at, since a guest may say anything.
 
-A record is refused where it cannot be: time that runs backwards within a boot, a truth that is neither, a size below zero. A guest's
-clock that is off by more than a day is not believed; the host's is used instead, and that is said.
+A record is refused where it cannot be: time that runs backwards within a boot, a truth that is neither, a size below zero. A
+guest's clock that is off by more than a day is not believed; the host's is used instead, and that is said.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ _TABLES = {
     wire.SOURCE_READS: "source_reads",
     wire.ALLOCATIONS: "allocations",
 }
-_DTYPES = {kind: np.dtype(LAYOUTS[kind].dtype()) for kind in (*_TABLES, wire.DONE)}
+
+
+def _dtype(kind: int) -> np.dtype[Any]:
+    described: Any = LAYOUTS[kind].dtype()
+    made: np.dtype[Any] = np.dtype(described)
+    return made
+
+
+_DTYPES = {kind: _dtype(kind) for kind in (*_TABLES, wire.DONE)}
 
 _DAY_NS = 86_400 * 10**9
 # Nobody's machine runs for a century.
@@ -93,7 +101,7 @@ def rows_of(pending: Iterable[Received], already: Already, requests: frozenset[i
             made.done += LAYOUTS[kind].unpack(records.tobytes())
             continue
         table = _TABLES[kind]
-        numbers = np.concatenate([np.arange(received.first, received.first + received.count) for received in together])
+        numbers = np.concatenate([np.arange(received.first, received.first + received.records) for received in together])
         maybe = numbers < session.maybe_stored
         good = _plausible(records, kind)
         if kind in (wire.SOURCE_READS, wire.ALLOCATIONS):
@@ -133,7 +141,7 @@ def state_rows(state: Mapping[str, Any], host_says: Mapping[str, Any]) -> pa.Tab
 
 
 def _fields(table: str) -> list[pa.Field]:
-    return [field for field in TABLES[table].schema][4:]
+    return list(TABLES[table].schema)[4:]
 
 
 def _plausible(records: _Rows, kind: int) -> npt.NDArray[np.bool_]:
@@ -158,7 +166,8 @@ def _forward(t_ns: npt.NDArray[np.int64], good: npt.NDArray[np.bool_], last: int
     """Those whose time is later than that of all good ones before them."""
     seen = np.where(good, t_ns, -1)
     before = np.maximum(np.concatenate([[last], np.maximum.accumulate(seen)[:-1]]), last)
-    return t_ns > before if strictly else t_ns >= before
+    forward: npt.NDArray[np.bool_] = t_ns > before if strictly else t_ns >= before
+    return forward
 
 
 def _again(records: _Rows, kind: int, table: str, session: Session, already: Already) -> npt.NDArray[np.bool_]:
@@ -177,11 +186,11 @@ def _utc(made: Rows, records: _Rows, together: list[Received]) -> npt.NDArray[np
     Then it is the host's, when the last of its frame came, less how long before that it was made.
     """
     utc_ns = records["utc_ns"].astype(np.int64)
-    came_ns = np.repeat([received.utc_ns for received in together], [received.count for received in together])
+    came_ns = np.repeat([received.utc_ns for received in together], [received.records for received in together])
     # What a guest kept for its host may be older than a day: it is the newest of what came together that tells the clock.
-    ends = np.cumsum([received.count for received in together]) - 1
-    newest_utc = np.repeat(utc_ns[ends], [received.count for received in together])
-    newest_t = np.repeat(records["t_ns"][ends], [received.count for received in together])
+    ends = np.cumsum([received.records for received in together]) - 1
+    newest_utc = np.repeat(utc_ns[ends], [received.records for received in together])
+    newest_t = np.repeat(records["t_ns"][ends], [received.records for received in together])
     since = came_ns - newest_utc
     ring_ns = np.clip(newest_t - records["t_ns"], 0, _DAY_NS)
     expected = came_ns - ring_ns

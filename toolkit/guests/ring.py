@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
     kind: int
     first: int
-    count: int
+    records: int
     payload: bytes
 
 
@@ -68,9 +68,9 @@ class Ring:
             batch = Batch(kind, self.made, len(payload[at : at + step]) // size, payload[at : at + step])
             self._batches.append(batch)
             self._bytes += len(batch.payload) + _OVERHEAD_BYTES
-            self.made += batch.count
+            self.made += batch.records
         while self._bytes > self._most_bytes and len(self._batches) > 1:
-            self.dropped += self._take().count
+            self.dropped += self._take().records
 
     def next(self) -> Batch | None:
         """The next batch that is to be sent."""
@@ -87,7 +87,7 @@ class Ring:
     def acknowledge(self, number: int) -> None:
         """All records below this number are stored. Nothing is believed that was never made."""
         number = min(number, self.made)
-        while self._batches and self._batches[0].first + self._batches[0].count <= number:
+        while self._batches and self._batches[0].first + self._batches[0].records <= number:
             self._take()
         self.acknowledged = max(self.acknowledged, number)
 

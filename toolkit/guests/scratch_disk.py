@@ -55,7 +55,7 @@ def make_image(path: Path, size_bytes: int) -> None:
     """
     if size_bytes % _MIB or size_bytes < _SMALLEST_MIB * _MIB:
         raise ValueError(f"{size_bytes} bytes are no size of a scratch disk")
-    with open(os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as image:
+    with os.fdopen(os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as image:
         image.truncate(size_bytes)
         image.seek(size_bytes - _MIB)
         image.write(LABEL)

@@ -166,8 +166,8 @@ _WHEN = (("t_ns", "q"), ("utc_ns", "q"))
 LAYOUTS: dict[int, Layout] = {
     layout.kind: layout
     for layout in (
-        # Who speaks. answers: the nonce of the WELCOME that it answers, 0 where there was none. made, acknowledged, dropped: records
-        # so far that were made, that the host said it has, and that were dropped without its having said so.
+        # Who speaks. answers: the nonce of the WELCOME that it answers, 0 where there was none. made, acknowledged, dropped:
+        # records so far that were made, that the host said it has, and that were dropped without its having said so.
         Layout(
             HELLO,
             "hello",
@@ -290,8 +290,8 @@ class Frame(NamedTuple):
         The number of its first record, for :data:`NUMBERED` kinds.
     oldest : int
         The lowest number that the agent still holds: what is missing below it was dropped there.
-    count : int
-        Records.
+    records : int
+        How many.
     payload : bytes
         The records.
     """
@@ -301,7 +301,7 @@ class Frame(NamedTuple):
     sequence: int
     first: int
     oldest: int
-    count: int
+    records: int
     payload: bytes
 
 
@@ -328,14 +328,14 @@ def encode(
     --------
     >>> sent = encode(ACK, LAYOUTS[ACK].pack(number=5), session=1)
     >>> frame, = Decoder().feed(sent)
-    >>> frame.count, next(LAYOUTS[ACK].unpack(frame.payload))
+    >>> frame.records, next(LAYOUTS[ACK].unpack(frame.payload))
     (1, {'number': 5})
     """
-    count, rest = divmod(len(payload), _SIZES[kind])
+    records, rest = divmod(len(payload), _SIZES[kind])
     if rest or len(payload) > MOST_PAYLOAD_BYTES:
         raise ValueError(f"{len(payload)} bytes are no payload of {LAYOUTS[kind].name}")
     checksum = zlib.crc32(payload)
-    header = _HEADER.pack(_MAGIC, VERSION, kind, 0, session, sequence, first, oldest, count, len(payload), checksum)
+    header = _HEADER.pack(_MAGIC, VERSION, kind, 0, session, sequence, first, oldest, records, len(payload), checksum)
     return header + _CHECKSUM.pack(zlib.crc32(header)) + payload
 
 

@@ -47,7 +47,7 @@ def measured_in(folder: int, method: str, size_bytes: int) -> dict[str, Any]:
     >>> found["errno"] is None, found["size_bytes"]
     (True, 10000)
     """
-    name = "{}.allocation".format(secrets.token_hex(8))
+    name = f"{secrets.token_hex(8)}.allocation"
     gone: int | None = None
     try:
         found: dict[str, Any] = allocation.allocate(name, method, size_bytes, dir_fd=folder)._asdict()

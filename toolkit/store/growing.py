@@ -55,7 +55,11 @@ class Growing:
         self._table = table
         self._host = host
         self._most_rows = most_rows
-        self._begin()
+        self._chunks: dict[Whose, list[pa.Table]] = {}
+        self._rows = self._revision = 0
+        self._part = new_part()
+        self._day: date | None = None
+        self._last: Path | None = None
 
     def add(self, added: Mapping[Whose, pa.Table]) -> int:
         """Add rows; they are on the disk when this returns.
@@ -75,7 +79,7 @@ class Growing:
         StoreError
             If the system refuses; then none of them is in the store.
         """
-        count = sum(rows.num_rows for rows in added.values())
+        count: int = sum(rows.num_rows for rows in added.values())
         if not count:
             return 0
         today = datetime.now(UTC).date()
@@ -98,12 +102,8 @@ class Growing:
         return count
 
     def _begin(self) -> None:
-        self._chunks: dict[Whose, list[pa.Table]] = {}
-        self._rows = 0
-        self._part = new_part()
-        self._revision = 0
-        self._day: date | None = None
-        self._last: Path | None = None
+        self._chunks, self._part, self._last = {}, new_part(), None
+        self._rows = self._revision = 0
 
     def _place(self, today: date) -> Path:
         self._revision += 1

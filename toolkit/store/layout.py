@@ -91,7 +91,7 @@ def successor(path: Path) -> Path | None:
     if grown is None:
         return None
     try:
-        others = [name for name in os.listdir(path.parent) if name.startswith(f"{grown[1]}.r")]
+        others = [other.name for other in path.parent.iterdir() if other.name.startswith(f"{grown[1]}.r")]
     except OSError:
         return None
     newest = max((name for name in others if _REVISION.fullmatch(name)), default=path.name)
@@ -100,7 +100,7 @@ def successor(path: Path) -> Path | None:
 
 def superseded(folder: Path) -> list[Path]:
     """Revisions in a folder of which there is a newer one: its writer did not come to remove them."""
-    names = sorted(name for name in os.listdir(folder) if _REVISION.fullmatch(name))
+    names = sorted(path.name for path in folder.iterdir() if _REVISION.fullmatch(path.name))
     kept = set(newest(names))
     return [folder / name for name in names if name not in kept]
 
