@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit import cli_guests
+from toolkit import cli_guests, cli_lab
 from toolkit._version import __version__
 from toolkit.commands import (
     HERE,
@@ -44,6 +44,7 @@ app = typer.Typer(
     epilog="Start with: toolkit doctor",
 )
 app.add_typer(cli_guests.app, name="guests")
+app.add_typer(cli_lab.app)
 
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.
 _FILESYSTEMS = "ext2 ext3 ext4 ext4-noextents xfs btrfs tmpfs"

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -26,8 +26,12 @@ from toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
-__all__ = ["bar", "guarded", "refused", "say", "show", "show_json"]
+__all__ = ["Formats", "bar", "guarded", "live", "refused", "say", "show", "show_json"]
+
+#: How a table's columns are written.
+Formats = Mapping[str, Callable[[Any], str]]
 
 #: Letters of one line that are shown; only hostile text is longer.
 _LONGEST = 4000
@@ -77,7 +81,7 @@ def _written(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = None, most: int = 60) -> None:
+def show(frame: pd.DataFrame, formats: Formats | None = None, most: int = 60) -> None:
     """Write a frame as a table for people.
 
     Parameters
@@ -89,6 +93,13 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
     most : int
         Rows shown at the most; what is left out is counted under the table.
     """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console.print(_table(frame, formats, most))
+    if len(frame) > most:
+        console.print(Text(f"… and {len(frame) - most:,} more rows (--json gives all)"))
+
+
+def _table(frame: pd.DataFrame, formats: Formats | None, most: int) -> Table:
     from pandas.api.types import is_numeric_dtype
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -100,10 +111,7 @@ def show(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]] | None = 
         made.add_column(str(name), justify="right" if right else "left", overflow="fold", min_width=len(str(name)))
     for row in frame.head(most).itertuples(index=False, name=None):
         made.add_row(*(Text(_cell(value, formats.get(str(name)))) for name, value in zip(frame.columns, row, strict=True)))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    console.print(made)
-    if len(frame) > most:
-        console.print(Text(f"… and {len(frame) - most:,} more rows (--json gives all)"))
+    return made
 
 
 def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
@@ -114,6 +122,33 @@ def _cell(value: Any, write: Callable[[Any], str] | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return visible(f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+@contextlib.contextmanager
+def live(words: str, formats: Formats | None = None) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """A table on the terminal that changes while the body runs, under a line of words; silent unless standard output is one.
+
+    Yields
+    ------
+    callable
+        Takes the frame as it is now.
+    """
+    if not sys.stdout.isatty():
+        yield lambda _frame: None
+        return
+    from rich.console import Group
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    line = Text(visible(words))
+    with Live(line, console=console, transient=True, auto_refresh=False) as shown:
+
+        def change(frame: pd.DataFrame) -> None:
+            room = max(5, console.height - 6)
+            rest = [Text(f"… and {len(frame) - room:,} more")] if len(frame) > room else []
+            shown.update(Group(line, _table(frame, formats, room), *rest), refresh=True)
+
+        yield change
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ import platform
 import select
 import signal
 import socket
-import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Agent:
         self.ring = Ring(ring_bytes)
         self._interval_ns = interval_ns
         self._leave = leave
-        self._session = struct.unpack("<Q", os.urandom(8))[0]
+        self._session = _new_session()
         self._ending = False
         self._out = memoryview(b"")
         self._decoder = wire.Decoder()
@@ -326,6 +326,12 @@ def _state() -> bytes:
     for name in ("hwrng_available", "feeders"):
         record[name] = None if record[name] is None else " ".join(record[name])
     return LAYOUTS[wire.STATE].pack(**record)
+
+
+def _new_session() -> int:
+    """A number that no other agent has. Not from the kernel's generator: where that is not ready, asking it would be to wait."""
+    when = f"{os.getpid()} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}"
+    return zlib.crc32(_boot_id().encode()) << 32 | zlib.crc32(when.encode())
 
 
 def _boot_id() -> str:

@@ -73,7 +73,8 @@ class Status:
     guest : str
         Its name.
     state : str
-        ``no port`` (with ``why``), ``waiting`` for an agent, ``receiving``, ``slowed`` because it sends too much, ``ended``.
+        ``no port`` (with ``why``), ``waiting`` for an agent, ``receiving``, ``slowed`` because it sends too much, ``ended``, or
+        ``stopped``: the receiver no longer runs.
     why : str
         More about it; may hold a guest's own words.
     records_per_s : float
@@ -168,7 +169,7 @@ class _Held:
         self.connection: _Connection | None = None
         self.total = Counts()
         self.rate = 0.0
-        self.slowed = self.ended = False
+        self.slowed = self.ended = self.stopped = False
         self.why = "not looked for yet"
         self.requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.all_requests: set[int] = set()
@@ -202,7 +203,9 @@ class _Held:
 
     def status(self) -> Status:
         last = self.channel.last_record_s
-        if self.ended:
+        if self.stopped:
+            state = "stopped"
+        elif self.ended:
             state = "ended"
         elif self.connection is None:
             state = "no port"
@@ -360,6 +363,8 @@ class Receiver:
                     await self._flush_now()  # what the last one brought up
             finally:
                 self._writer.shutdown(wait=True)
+                for held in self._held.values():
+                    held.stopped = True
                 self._writer = self._soon = self._flushing = None
         for error in ended:
             if isinstance(error, Exception):
