@@ -26,7 +26,7 @@ CHUNKS = 512
 IMAGE_BYTES = 512 * 1024 * 1024
 SEED = 20090302
 
-SURVEY = ["measure", "--for", "60s", "--budget", "2s", "--size", "256MiB", "--repeat", "7", "--seed", str(SEED)]
+SURVEY = ["measure", "--no-guests", "--for", "60s", "--budget", "2s", "--size", "256MiB", "--repeat", "7", "--seed", str(SEED)]
 
 
 @contextmanager

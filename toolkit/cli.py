@@ -264,11 +264,16 @@ def measure(
             help="Allocate in this folder. [default: scratch file systems as root, else beside the store]",
         ),
     ] = None,
+    guests: Annotated[
+        str,
+        typer.Option("--guests-for", metavar="TIME", help="How long to watch a pair of lab guests, where they can be booted."),
+    ] = "15s",
+    no_guests: Annotated[bool, typer.Option("--no-guests", help="Boot no lab guests.")] = False,
     if_busy: IfBusyOption = "wait",
     store: StoreOption = HERE,
     json: JsonOption = False,
 ) -> None:
-    """Measure this machine, all of it, in one run: what 'make report' measures. Takes about two minutes.
+    """Measure this machine, all of it, in one run: what 'make report' measures. Takes about three minutes.
 
     \b
     Example:  toolkit measure && toolkit report
@@ -278,7 +283,8 @@ def measure(
 
     beside = store.absolute().parent
     watch_s, budget_s, size_bytes = parse_duration_s(duration), parse_duration_s(budget), parse_bytes(size)
-    plan = Survey.of(watch_s, budget_s, size_bytes, repeat, directory, beside, if_busy)
+    guests_s = None if no_guests else parse_duration_s(guests)
+    plan = Survey.of(watch_s, budget_s, size_bytes, repeat, directory, beside, if_busy, guests_s)
     opened, begun = begin(store, plan.settings, fresh(seed))
     with bar("measuring") as progress:
         counts = plan.record(opened, begun, progress)

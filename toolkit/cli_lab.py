@@ -47,6 +47,8 @@ def lab(
     Example:  toolkit lab --for 30s
               toolkit lab --cpu qemu64 --append 'random.trust_cpu=off random.trust_bootloader=off' --rng-bytes 4 --rng-period 4s
     """
+    import pandas as pd
+
     from toolkit import spoken_channels
     from toolkit.errors import UsageError
     from toolkit.experiments import lab as experiment
@@ -80,7 +82,7 @@ def lab(
 
         watched = experiment.watch_lab(guests, duration_s, interval_s, opened, begun, told=told, progress=progress)
     table = spoken_channels.channel_table(watched.channels).assign(
-        first_sample_s=[watched.first_sample_s.get(channel.guest) for channel in watched.channels],
+        first_sample_s=pd.array([watched.first_sample_s.get(channel.guest) for channel in watched.channels], dtype="Float64"),
         accelerator=watched.accelerator.name,
     )
 

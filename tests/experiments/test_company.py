@@ -82,7 +82,9 @@ def test_a_command_says_who_measures_waits_and_then_measures_undisturbed(tmp_pat
     assert _undisturbed(tmp_path / "store")["available"]
 
 
-@pytest.mark.parametrize("command", [["allocate", *_SMALL], ["measure", "--for", "100ms", "--budget", "1ms", *_SMALL[2:]]])
+@pytest.mark.parametrize(
+    "command", [["allocate", *_SMALL], ["measure", "--no-guests", "--for", "100ms", "--budget", "1ms", *_SMALL[2:]]]
+)
 def test_a_command_told_to_go_on_does_and_both_runs_say_so(tmp_path: Path, command: list[str]) -> None:
     words = [*command, "--if-busy", "go-on", "--directory", str(tmp_path), "--store", str(tmp_path / "store")]
     with _measuring(tmp_path) as first, _toolkit(*words) as second:

@@ -18,7 +18,7 @@ WORDS: dict[str, list[str]] = {
     "sources": ["--source", "getrandom", "--block", "64", "--budget", "20ms"],
     "allocate": ["--directory", ".", "--method", "ftruncate", "--size", "4KiB", "--repeat", "1"],
     "extents": ["file"],
-    "measure": ["--for", "200ms", "--budget", "10ms", "--size", "64KiB", "--repeat", "1", "--directory", "."],
+    "measure": ["--for", "200ms", "--budget", "10ms", "--size", "64KiB", "--repeat", "1", "--directory", ".", "--no-guests"],
     "report": ["--out", "out"],
     "notebooks": ["--no-browser"],
 }

@@ -13,14 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import ScratchError, UnavailableError, UsageError
+from toolkit.errors import LabError, ScratchError, UnavailableError, UsageError
 from toolkit.experiments.allocation import FRESH_CACHES, Experiment, in_directory, on_scratch
 from toolkit.experiments.company import UNDISTURBED, alone
+from toolkit.experiments.lab import pair, watch_lab
 from toolkit.experiments.plan import plan
 from toolkit.experiments.sources import read_sources
 from toolkit.experiments.state import rng_state
 from toolkit.experiments.watch import watch
 from toolkit.filesystems import FILESYSTEMS, can_make, filesystem, may_mount
+from toolkit.lab_needs import can_boot
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.scratch import LeftOut
@@ -39,6 +41,8 @@ _BATCH_S = 10.0
 
 # What one measurement of 64 MiB takes, remount and all, in about; only the progress bar's shares depend on it.
 _ALLOCATION_S = 0.4
+# What it takes to boot two guests without KVM, and to start the agent in them, in about.
+_BOOT_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,15 @@ class Survey:
         The most that one source with one block size may take.
     allocations : Allocations
         Which files are allocated, where.
+    guests_s : float or None
+        How long a pair of lab guests is watched, with and without a virtio-rng; None for no guests.
     """
 
     watch_s: float
     budget_s: float
     allocations: Allocations
     interval_s: float = 0.1
+    guests_s: float | None = None
 
     @classmethod
     def of(
@@ -154,11 +161,13 @@ class Survey:
         directory: Path | None,
         beside: Path,
         if_busy: str = "wait",
+        guests_s: float | None = None,
     ) -> Survey:
         """A survey that allocates in the folder given, else on scratch file systems, else in the folder beside the store."""
         if directory is None and not may_mount().available:
             directory = beside
-        return cls(watch_s, budget_s, Allocations(None, None, [size_bytes], repeats, directory, if_busy))
+        allocations = Allocations(None, None, [size_bytes], repeats, directory, if_busy)
+        return cls(watch_s, budget_s, allocations, guests_s=guests_s)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -177,7 +186,8 @@ class Survey:
 
         watched = self.watch_s
         read = watched + self.budget_s * len(SOURCES) * len(BLOCKS_BYTES)
-        whole = read + self.allocations.count() * _ALLOCATION_S
+        allocated = read + self.allocations.count() * _ALLOCATION_S
+        whole = allocated + (0 if self.guests_s is None else self.guests_s + _BOOT_S)
         store.append("rng_state", rng_state(run=run))
         samples = watch(self.watch_s, self.interval_s, store=store, run=run, progress=part(progress, 0, watched, whole))
         counts = {"entropy_samples": len(samples)}
@@ -186,7 +196,16 @@ class Survey:
             store.append("source_reads", reads)
             counts["source_reads"] = len(reads)
         with _or_left_out("allocation", store, run):
-            counts["allocations"] = len(self.allocations.record(store, run, part(progress, read, whole, whole)))
+            counts["allocations"] = len(self.allocations.record(store, run, part(progress, read, allocated, whole)))
+        # Where they cannot be booted the doctor has said so already, for this run.
+        if self.guests_s is not None and can_boot().available:
+            with _or_left_out("lab guests", store, run):
+                seen = watch_lab(
+                    pair(), self.guests_s, self.interval_s, store, run, progress=part(progress, allocated, whole, whole)
+                )
+                accelerated = {"capability": "how lab guests ran", "available": True, "detail": str(seen.accelerator)}
+                store.append("capabilities", run.frame("capabilities", [accelerated]))
+                counts["records of lab guests"] = sum(channel.total.records for channel in seen.channels)
         return pd.DataFrame({"table": list(counts), "rows": list(counts.values())})
 
 
@@ -195,7 +214,7 @@ def _or_left_out(what: str, store: Store, run: Run) -> Iterator[None]:
     """Go on with the rest of a survey where this machine cannot do one part (too little space, say); the store tells why."""
     try:
         yield
-    except (ScratchError, UnavailableError) as error:
+    except (LabError, ScratchError, UnavailableError) as error:
         left_out = LeftOut(what, error.what, error.remedy or None)
         store.append("capabilities", run.frame("capabilities", [left_out.row()]))
         warnings.warn(left_out.warning(), stacklevel=3)
