@@ -26,6 +26,8 @@ VIEWS: dict[str, Callable[[Session], View]] = {
     "pool": explore.starvation.pool,
     "readiness": explore.starvation.readiness,
     "state": explore.starvation.state,
+    "channels": explore.channels.health,
+    "events of channels": explore.channels.events,
     "found on starvation": explore.starvation.found,
     "rates": explore.throughput.rates,
     "waits": explore.throughput.waits,
@@ -62,7 +64,7 @@ def test_a_view_on_an_empty_store_says_what_is_missing(name: str, empty: Session
     assert view.output.outputs
     words = read(view)
     if name not in ("beside", "measured"):
-        assert re.search(r"not in this store: run (toolkit|make)|in this store yet: run make report", words)
+        assert re.search(r"not in this store: run (toolkit|make)|in this store yet: run (make report|toolkit lab)", words)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,19 @@ def capabilities() -> pd.DataFrame:
     )
 
 
+def channel_health(guest: str = "web-1", **counts: int) -> pd.DataFrame:
+    """Two seconds of a guest's channel, with what is missing of them in the first."""
+    names = TABLES["channel_health"].columns[6:]
+    rows = {name: [counts.get(name, 0), 0] for name in names}
+    when = {"t_ns": [10**9, 2 * 10**9], "utc": pd.to_datetime([10**18, 10**18 + 10**9], utc=True)}
+    return TABLES["channel_health"].frame({**common(2, guest=guest), **when, **rows, "records": [7, 8]})
+
+
+def channel_events(guest: str = "web-1", event: str = "connected", detail: str = "agent 0.1.0") -> pd.DataFrame:
+    when = {"t_ns": [10**9], "utc": pd.to_datetime([10**18], utc=True)}
+    return TABLES["channel_events"].frame({**common(1, guest=guest), **when, "event": [event], "detail": [detail]})
+
+
 def store(path: Path) -> Path:
     """A small store with a row of everything."""
     made = open_store(path)
@@ -221,6 +234,8 @@ def store(path: Path) -> Path:
         ("source_reads", source_reads(reads=4)),
         ("allocations", allocations(filesystems=("ext3", "ext4", "xfs"), sizes=(4 * MIB, 16 * MIB), repeats=3)),
         ("extents", extents()),
+        ("channel_health", channel_health()),
+        ("channel_events", channel_events()),
     ):
         made.append(name, frame)
     return path

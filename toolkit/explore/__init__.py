@@ -6,9 +6,9 @@ words what was found; ``view`` binds controls to drawings and ``tables`` shows t
 
 from __future__ import annotations
 
-from toolkit.explore import findings, fragmentation, overview, starvation, throughput
+from toolkit.explore import channels, findings, fragmentation, overview, starvation, throughput
 from toolkit.explore.live import Live
 from toolkit.explore.session import Session, open  # noqa: A004
 from toolkit.explore.view import View, show, static
 
-__all__ = ["Live", "Session", "View", "findings", "fragmentation", "open", "overview", "show", "starvation", "static", "throughput"]
+__all__ = ["Live", "Session", "View", "channels", "findings", "fragmentation", "open", "overview", "show", "starvation", "static", "throughput"]

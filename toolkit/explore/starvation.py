@@ -151,7 +151,8 @@ def state(session: Session) -> View:
         return View({}, lambda: [missing])
     columns = [
         "host", "guest", "regime", "poolsize_bits", "crng_ready", "crng_ready_s", "hwrng_available", "hwrng_current",
-        "hwrng_quality", "cpu_rdrand", "cpu_rdseed", "trust_cpu", "feeders",
+        "hwrng_quality", "virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms", "cpu_rdrand", "cpu_rdseed",
+        "trust_cpu", "feeders",
     ]  # fmt: skip
     return View({}, lambda: [states.drop_duplicates(_TARGET, keep="last")[columns]])
 
