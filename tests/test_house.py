@@ -14,6 +14,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 #: What conda-forge calls a distribution of ours; the others have the same name in both worlds.
 CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "nbconvert": "nbconvert-core"}
+#: The locks, and how many distributions each holds at the least.
+_LOCKS = [("requirements.lock", 50), ("requirements-bench.lock", 2), ("requirements-libvirt.lock", 1)]
 
 
 def _split(requirement: str) -> tuple[str, str]:
@@ -39,16 +41,14 @@ def test_environment_yml_says_the_same_as_pyproject() -> None:
     assert theirs == ours
 
 
-@pytest.mark.parametrize(
-    ("lock", "least"), [("requirements.lock", 50), ("requirements-bench.lock", 1), ("requirements-libvirt.lock", 0)]
-)
+@pytest.mark.parametrize(("lock", "least"), _LOCKS)
 def test_a_lock_has_a_hash_for_everything_and_no_address(lock: str, least: int) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert "index-url" not in text
     assert "find-links" not in text
     pinned = re.split(r"\n(?=[a-z0-9])", text)
-    assert len(pinned) > least
+    assert len(pinned) >= least
     for block in pinned:
         assert re.match(r"[a-z0-9_.\[\]-]+==", block), block[:80]
         assert "--hash=sha256:" in block, block[:80]

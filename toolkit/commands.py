@@ -60,11 +60,11 @@ IfBusyOption = Annotated[
 HERE = Path("store")
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command of the application: its errors become an exit status, and none a traceback."""
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command of the application, by default named as its function: its errors become an exit status, and none a traceback."""
 
     def made(function: Callable[..., None]) -> Callable[..., None]:
-        @app.command(no_args_is_help=False)
+        @app.command(name, no_args_is_help=False)
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> None:
             from toolkit.terminal import guarded

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BusyWarning",
     "DamagedFileWarning",
+    "GuestError",
     "LabError",
     "NotMeasuredWarning",
     "ReportError",
@@ -68,6 +69,10 @@ class ScratchError(ToolkitError):
 
 class LabError(ToolkitError):
     """A lab guest could not be booted, ended badly, or does not do what it is told."""
+
+
+class GuestError(ToolkitError):
+    """A guest or its domain could not be asked, reached or changed; the message names which."""
 
 
 class ReportError(ToolkitError):

@@ -116,7 +116,7 @@ def test_this_machines_log_is_the_same_through_the_device_and_through_syslog() -
 
 
 def test_syslog_without_time_stamps_tells_that_and_not_when() -> None:
-    log = kernel_log._syslog_records(
+    log = kernel_log.syslog_records(
         "<5>Linux version 4.19.0\n<5>random: crng init done\n<13>random: crng reseeded due to virtual machine fork\n"
     )
     assert log.state == "complete"
@@ -124,6 +124,6 @@ def test_syslog_without_time_stamps_tells_that_and_not_when() -> None:
 
 
 def test_a_cleared_syslog_is_not_complete() -> None:
-    log = kernel_log._syslog_records("<6>[   12.000001][    T1] usb 1-1: new device\n<5>[   13.500000] random: crng init done\n")
+    log = kernel_log.syslog_records("<6>[   12.000001][    T1] usb 1-1: new device\n<5>[   13.500000] random: crng init done\n")
     assert log.state == "overwritten"
     assert rng_log(log) == RngLog(13.5, None, None)

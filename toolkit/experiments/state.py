@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolkit.runs import Run, begin
-from toolkit.sensors.rng import RngState, read_rng_state
+from toolkit.sensors.rng import read_rng_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,27 +35,4 @@ def rng_state(*, run: Run | None = None) -> pd.DataFrame:
     (1, True)
     """
     begun = run or begin("toolkit.rng_state()")
-    return begun.frame("rng_state", [_row(read_rng_state())])
-
-
-def _row(state: RngState) -> dict[str, object]:
-    return {
-        "regime": state.regime,
-        "poolsize_bits": state.poolsize_bits,
-        "crng_ready": state.crng_ready,
-        "crng_ready_s": state.crng_ready_s,
-        "urandom_warnings": state.urandom_warnings,
-        "vm_fork_reseeds": state.vm_fork_reseeds,
-        "hwrng_available": _words(state.hwrng_available),
-        "hwrng_current": state.hwrng_current,
-        "hwrng_quality": state.hwrng_quality,
-        "cpu_rdrand": state.cpu_rdrand,
-        "cpu_rdseed": state.cpu_rdseed,
-        "trust_cpu": state.trust_cpu,
-        "feeders": _words(state.feeders),
-    }
-
-
-def _words(names: tuple[str, ...] | None) -> str | None:
-    """Names in one column: empty when there is none, null when that is not known."""
-    return None if names is None else " ".join(names)
+    return begun.frame("rng_state", [read_rng_state().row()])

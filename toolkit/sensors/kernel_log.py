@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["KernelLog", "RngLog", "read_kernel_log", "rng_log"]
+__all__ = ["KernelLog", "RngLog", "read_kernel_log", "rng_log", "syslog_records"]
 
 # The actions of syslog(2), include/linux/syslog.h.
 _READ_ALL = 3
@@ -158,10 +158,17 @@ def _syslog(refused: bool) -> KernelLog:
     length = library.klogctl(_READ_ALL, buffer, len(buffer)) if size > 0 else -1
     if length < 0:
         return KernelLog("refused" if refused or ctypes.get_errno() == errno.EPERM else "absent")
-    return _syslog_records(buffer.raw[:length].decode("utf-8", "replace"))
+    return syslog_records(buffer.raw[:length].decode("utf-8", "replace"))
 
 
-def _syslog_records(text: str) -> KernelLog:
+def syslog_records(text: str) -> KernelLog:
+    r"""A log as syslog(2) gives it, and ``dmesg --raw``: ``<6>[    0.000000] Linux version …``.
+
+    Examples
+    --------
+    >>> syslog_records("<5>[    0.000000] Linux version 6.1\n<6>[    5.100000] random: crng init done").records[1]
+    (5.1, 'random: crng init done')
+    """
     records = []
     for line in text.split("\n"):
         match = _SYSLOG_LINE.match(line)

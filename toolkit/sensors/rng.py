@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.sensors.kernel_log import read_kernel_log, rng_log
+from toolkit.sensors.kernel_log import KernelLog, read_kernel_log, rng_log
 from toolkit.sensors.look import Look, PoolSample
 
 __all__ = ["RngState", "read_rng_state", "regime"]
@@ -87,14 +87,34 @@ class RngState:
     trust_cpu: bool | None
     feeders: tuple[str, ...] | None
 
+    def row(self) -> dict[str, object]:
+        """The columns of the table ``rng_state`` that a machine can tell of itself; names are separated by spaces."""
+        return {
+            "regime": self.regime,
+            "poolsize_bits": self.poolsize_bits,
+            "crng_ready": self.crng_ready,
+            "crng_ready_s": self.crng_ready_s,
+            "urandom_warnings": self.urandom_warnings,
+            "vm_fork_reseeds": self.vm_fork_reseeds,
+            "hwrng_available": _words(self.hwrng_available),
+            "hwrng_current": self.hwrng_current,
+            "hwrng_quality": self.hwrng_quality,
+            "cpu_rdrand": self.cpu_rdrand,
+            "cpu_rdseed": self.cpu_rdseed,
+            "trust_cpu": self.trust_cpu,
+            "feeders": _words(self.feeders),
+        }
 
-def read_rng_state(root: Path = Path("/")) -> RngState:
+
+def read_rng_state(root: Path = Path("/"), log: KernelLog | None = None) -> RngState:
     """All that a machine shows about its random number generator.
 
     Parameters
     ----------
     root : Path
         Where proc, sys, dev and boot are. getrandom and poll are asked only where that is ``/``.
+    log : KernelLog, optional
+        The machine's kernel log, where it was had otherwise than from there.
 
     Examples
     --------
@@ -104,7 +124,7 @@ def read_rng_state(root: Path = Path("/")) -> RngState:
     with Look(root) as look:
         sample = look()
     name, evidence = regime(root, sample)
-    log = read_kernel_log(root)
+    log = read_kernel_log(root) if log is None else log
     said = rng_log(log)
     rdrand, rdseed = _cpu_instructions(root)
     return RngState(
@@ -282,6 +302,11 @@ def _feeders(root: Path) -> tuple[str, ...] | None:
             if name is not None:
                 found.add(name)
     return tuple(sorted(found))
+
+
+def _words(names: tuple[str, ...] | None) -> str | None:
+    """Names in one column: empty when there is none, None when that is not known."""
+    return None if names is None else " ".join(names)
 
 
 def _text(path: Path) -> str | None:
