@@ -11,4 +11,17 @@ from toolkit.explore.live import Live
 from toolkit.explore.session import Session, open  # noqa: A004
 from toolkit.explore.view import View, show, static
 
-__all__ = ["Live", "Session", "View", "channels", "findings", "fragmentation", "open", "overview", "show", "starvation", "static", "throughput"]
+__all__ = [
+    "Live",
+    "Session",
+    "View",
+    "channels",
+    "findings",
+    "fragmentation",
+    "open",
+    "overview",
+    "show",
+    "starvation",
+    "static",
+    "throughput",
+]
