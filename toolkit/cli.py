@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit import cli_guests, cli_lab
+from toolkit import cli_lab, cli_receive
 from toolkit._version import __version__
 from toolkit.commands import (
     HERE,
@@ -43,7 +43,7 @@ app = typer.Typer(
     help="Entropy starvation, throughput and file fragmentation on hosts and guests: measured, kept, analysed, shown.",
     epilog="Start with: toolkit doctor",
 )
-app.add_typer(cli_guests.app, name="guests")
+app.add_typer(cli_receive.app, name="guests")
 app.add_typer(cli_lab.app)
 
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.

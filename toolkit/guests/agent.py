@@ -227,7 +227,7 @@ class Agent:
             elif frame.kind in (wire.READ_SOURCES, wire.ALLOCATE):
                 for asked in LAYOUTS[frame.kind].unpack(frame.payload):
                     self._asked(frame.kind, asked)
-        if welcome:
+        if welcome and welcome != self._nonce:
             self._nonce = welcome
             self._welcomed = True
             self.ring.again()

@@ -33,7 +33,10 @@ _MOST_RECORDS = 2**48
 # What Python keeps beside the bytes of a frame's records.
 _OVERHEAD_BYTES = 200
 # Of a channel: HELLOs that are answered, and events that are told, in a stretch of time.
-_HELLO_EVERY_S = 0.5
+_HELLO_EVERY_S = 0.2
+_HASTY = 10
+# After this long without a hello, one that sends records is welcomed anew.
+_UNGREETED_S = 2.0
 _EVENTS = 20
 _EVENTS_S = 60.0
 
@@ -150,9 +153,10 @@ class Channel:
         self.last_record_s: float | None = None
         self._sessions: OrderedDict[tuple[int, str], Session] = OrderedDict()
         self._decoder = Decoder()
-        self._nonce = 0
+        self._nonce = self._hasty = 0
         self._sequence = 0
         self._hello_at = 0.0
+        self._hasty = 0
         self._told: list[float] = []
         self._untold = 0
         self._out = b""
@@ -160,7 +164,7 @@ class Channel:
     def connected(self) -> None:
         """A connection begins."""
         self._decoder = Decoder()
-        self.session = None
+        self._nonce = self._hasty = 0
         self._welcome()
 
     def closed(self, why: str) -> None:
@@ -223,7 +227,10 @@ class Channel:
         elif frame.kind == wire.HELLO:
             self._hello(frame)
         elif self.session is None or frame.session != self.session.number:
-            return  # left over from before this connection's hello, and sent again after it
+            # Left over from before this connection's hello, and sent again after it; unless that hello was lost.
+            if self.session is None and time.monotonic() - self._hello_at >= _UNGREETED_S:
+                self._nonce = 0
+                self._welcome()
         elif frame.sequence < self._sequence:
             self._refuse("a frame came twice, or out of order")
         else:
@@ -245,13 +252,16 @@ class Channel:
     def _hello(self, frame: Frame) -> None:
         now = time.monotonic()
         hello = next(LAYOUTS[wire.HELLO].unpack(frame.payload))
-        if hello["answers"] != self._nonce:
+        if not self._nonce or hello["answers"] != self._nonce:
             # It had not heard the welcome of this connection; it may be another agent than the one that did.
             if now - self._hello_at >= _HELLO_EVERY_S:
-                self._hello_at = now
                 self._welcome()
             else:
-                self.counts.refused_frames += 1
+                self._hasty += 1
+                # One may cross the welcome on its way.
+                self.counts.refused_frames += self._hasty > 1
+                if self._hasty in (_HASTY, 100 * _HASTY):
+                    self.tell("anomaly", f"it has said hello {self._hasty:,} times without waiting for an answer")
             return
         self._nonce = 0  # a welcome is answered once
         why = _implausible(hello)
@@ -316,7 +326,9 @@ class Channel:
 
     def _welcome(self) -> None:
         self.session = None
-        self._nonce = secrets.randbits(64) | 1
+        self._hello_at = time.monotonic()
+        # The same again where it was not answered: it may only not have come yet.
+        self._nonce = self._nonce or secrets.randbits(64) | 1
         self._answer(wire.WELCOME, 0, nonce=self._nonce)
 
     def _answer(self, kind: int, session: int, **record: Any) -> None:
