@@ -15,8 +15,10 @@ import pytest
 
 import toolkit
 from tests.needs import require_root, require_tool
+from toolkit import cli_lab, cli_receive
 from toolkit.cli import app
 
+GUESTS = ["list_domains", "attach", "detach", "watch", "measure", "agent"]
 COMMANDS = ["doctor", "watch", "sources", "allocate", "extents", "measure", "report", "notebooks"]
 
 
@@ -30,12 +32,14 @@ def _toolkit(*words: str, cwd: Path, status: int = 0, **more: object) -> subproc
 def test_the_commands_are_those_of_the_design() -> None:
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert names == COMMANDS
-    assert [group.name for group in app.registered_groups] == ["guests"]
+    assert [group.name for group in app.registered_groups if group.typer_instance is not cli_lab.app] == ["guests"]
+    assert [command.callback.__name__ for command in cli_receive.app.registered_commands] == GUESTS
+    assert [command.callback.__name__ for command in cli_lab.app.registered_commands] == ["lab"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, "lab", "guests watch", "guests measure"])
 def test_the_help_of_every_command_has_an_example_and_the_store(name: str, tmp_path: Path) -> None:
-    shown = _toolkit(name, "--help", cwd=tmp_path).stdout
+    shown = _toolkit(*name.split(), "--help", cwd=tmp_path).stdout
     assert f"toolkit {name}" in shown.split("Example:")[1]
     assert "--json" in shown
     assert "--store DIR" in shown

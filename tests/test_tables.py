@@ -27,7 +27,8 @@ DESIGNED = {
     "extents": "file, layer, logical_byte, physical_byte, length_bytes, flags",
     "free_extents": "filesystem, ageing, physical_byte, length_bytes",
     "io_runs": "filesystem, method, job, block_bytes, bytes_per_second, iops, latency_ns_p50, latency_ns_p99",
-    "channel_health": "t_ns, frames, records, lost_records, corrupt_frames, dropped_in_guest",
+    "channel_health": "t_ns, frames, records, lost_records, corrupt_frames, dropped_in_guest, "
+    "repeated_records, refused_records, refused_frames, bytes, utc",
 }
 
 

@@ -261,7 +261,6 @@ TABLES: dict[str, Table] = {
             "channel_health",
             "a guest's channel, once a second",
             _whole("t_ns", "ns", "CLOCK_BOOTTIME of the host, whose boot_id it is too: the host measured it", null=False),
-            _column("utc", _UTC, "the same moment, UTC", null=False),
             _whole("frames", "", "frames received", null=False),
             _whole("records", "", "records received, and stored", null=False),
             _whole("lost_records", "", "records that the sequence shows missing, lost on the way", null=False),
@@ -271,6 +270,7 @@ TABLES: dict[str, Table] = {
             _whole("refused_records", "", "records that cannot be, as of a time that runs backwards", null=False),
             _whole("refused_frames", "", "frames that are whole and must not be, as a second hello", null=False),
             _whole("bytes", "bytes", "bytes received", null=False),
+            _column("utc", _UTC, "the same moment, UTC", null=False),
         ),
         _table(
             "channel_events",

@@ -212,7 +212,7 @@ def capabilities() -> pd.DataFrame:
 
 def channel_health(guest: str = "web-1", **counts: int) -> pd.DataFrame:
     """Two seconds of a guest's channel, with what is missing of them in the first."""
-    names = TABLES["channel_health"].columns[6:]
+    names = TABLES["channel_health"].columns[5:-1]
     rows = {name: [counts.get(name, 0), 0] for name in names}
     when = {"t_ns": [10**9, 2 * 10**9], "utc": pd.to_datetime([10**18, 10**18 + 10**9], utc=True)}
     return TABLES["channel_health"].frame({**common(2, guest=guest), **when, **rows, "records": [7, 8]})

@@ -248,7 +248,7 @@ class Receiver:
     ...         await receiver.run(until=asyncio.sleep(seconds))
     ...         print([status.state for status in receiver.status()])
     >>> asyncio.run(receive(0.01))
-    ['no port']
+    ['stopped']
     """
 
     def __init__(self, store: Store, run: Run, *, bytes_a_second: float | None = BYTES_A_SECOND) -> None:
