@@ -84,7 +84,7 @@ class Agent:
         self._ending = False
         self._out = memoryview(b"")
         self._decoder = wire.Decoder()
-        self._host = self._welcomed = False
+        self._host = self._welcomed = self._hello_due = False
         self._nonce = 0
         self._sequence = 0
         self._due = dict.fromkeys(("open", "look", "hello", "batch", "system", "state"), 0)
@@ -125,7 +125,8 @@ class Agent:
         poll.register(ticks.fd, select.POLLIN)
         # While the host is away poll would say so at once, each time; it is looked for instead.
         if self.port.fd is not None and self._host:
-            poll.register(self.port.fd, select.POLLIN | (select.POLLOUT if self._out else 0))
+            to_say = self._out or (self._welcomed and self.ring.next() is not None)
+            poll.register(self.port.fd, select.POLLIN | (select.POLLOUT if to_say else 0))
         if self._job is not None:
             poll.register(self._job.fd, select.POLLIN)
         return {fd for fd, _ in poll.poll(_LOOK_FOR_HOST_NS // 1_000_000)}
@@ -151,18 +152,18 @@ class Agent:
             self._lost_host()
             return
         if not self._welcomed and not self._out and self._is_due("hello", _HELLO_AGAIN_NS):
-            self._out = memoryview(self._hello())
+            self._hello_due = True
         self._say()
 
     def _lost_host(self) -> None:
         if self._host or self._welcomed:
             self._decoder = wire.Decoder()
             self._out = memoryview(b"")
-            self._host = self._welcomed = False
+            self._host = self._welcomed = self._hello_due = False
             self._nonce = 0
 
     def _say(self) -> None:
-        """Write until the port takes no more: first what is under way, then the state, then records."""
+        """Write until the port takes no more: first what is under way, then a hello, the state, and records."""
         for _ in range(64):  # then looks come first again, however fast the host reads
             if not self._out:
                 self._out = memoryview(self._next())
@@ -174,6 +175,9 @@ class Agent:
             self._out = self._out[wrote:]
 
     def _next(self) -> bytes:
+        if self._hello_due:
+            self._hello_due = False
+            return self._hello()
         if not self._welcomed:
             return b""
         if self._state_due:
@@ -233,9 +237,9 @@ class Agent:
             self.ring.again()
             if self._is_due("state", _STATE_NS) or not self._state:
                 self._state = _state()
-            self._state_due = True
-            # What is under way is finished first, so that the host finds where the next frame begins.
-            self._out = memoryview(bytes(self._out) + self._hello())
+            # What is under way is finished first, so that the host finds where the next frame begins. However many welcomes come
+            # of a host that reads nothing, one hello waits for it.
+            self._hello_due = self._state_due = True
 
     def _asked(self, kind: int, asked: dict[str, Any]) -> None:
         why = refused(kind, asked, self._leave)
@@ -384,7 +388,7 @@ def _port(name: str) -> Port:
         return Port(name)
     try:
         return DescriptorPort(int(name[3:]))
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f"{name} is no open descriptor", "Give the number of a connected stream socket.") from error
 
 

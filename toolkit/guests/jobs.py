@@ -30,6 +30,8 @@ _TO_TAKE_DOWN_S = 10.0
 _GRACE_S = 0.5
 _PR_SET_PDEATHSIG = 1  # of include/uapi/linux/prctl.h
 _MIB = 1024 * 1024
+# The field that carries it back has 32 bits, and the last of the files is this far behind the first.
+_MOST_POSITION = 2**30
 
 
 def refused(kind: int, asked: dict[str, Any], leave: Leave) -> str | None:
@@ -80,7 +82,9 @@ def _allocation_refused(asked: dict[str, Any], leave: Leave) -> str | None:
         return "{} is not among the directories that are allowed: {}".format(place, ", ".join(leave.directories) or "none")
     if not 0 < asked["size_bytes"] <= leave.size_mib * _MIB:
         return "a file of {} bytes is beyond the {} MiB that are allowed".format(asked["size_bytes"], leave.size_mib)
-    if not 0 < asked["repeats"] <= leave.files or asked["position"] < 0:
+    if not 0 <= asked["position"] <= _MOST_POSITION:
+        return "{} is no position".format(asked["position"])
+    if not 0 < asked["repeats"] <= leave.files:
         return "{} files are beyond the {} that are allowed".format(asked["repeats"], leave.files)
     return None
 
@@ -123,6 +127,8 @@ class Job:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=search),
+            # With -m Python looks for modules where it is started, too, before anywhere else: that must be nobody's folder.
+            cwd="/",
             start_new_session=True,
         )
         with contextlib.suppress(BrokenPipeError), cast("IO[bytes]", self._process.stdin) as pipe:
@@ -141,7 +147,7 @@ class Job:
             return [], self._ended_late()
         frames = self._decoder.feed(data)
         self.count += sum(frame.records for frame in frames)
-        return frames, not data
+        return frames, not data or self._ended_late()
 
     def is_late(self) -> bool:
         """Whether it has had its time, so that :meth:`records` is to be asked although nothing came."""

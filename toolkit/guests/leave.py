@@ -126,7 +126,7 @@ def parse(text: str, name: str = "configuration") -> Leave:
             continue
 
         def refuse(why: str, number: int = number, stripped: str = stripped) -> UsageError:
-            return UsageError(f"{name}, line {number}: {why} ({stripped[:80]!r})", "An example:\n" + EXAMPLE)
+            return UsageError(f"{name}, line {number}: {why} ({stripped[:80]!r})", "The agent's --help has an example.")
 
         if stripped.startswith("["):
             section = stripped.partition("#")[0].strip()[1:-1].strip()

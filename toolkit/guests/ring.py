@@ -35,8 +35,12 @@ class Ring:
 
     Attributes
     ----------
-    made, acknowledged, dropped : int
-        Records so far: put into it; said to be stored; dropped without that.
+    made : int
+        Records so far that were put into it, and the number of the next.
+    acknowledged : int
+        Records below this number are stored, as the host says, or were dropped before.
+    dropped : int
+        Records so far that were dropped without the host's having said that it has them.
 
     Examples
     --------
@@ -44,8 +48,8 @@ class Ring:
     >>> ring = Ring(1000)
     >>> for request in range(3):
     ...     ring.put(DONE, LAYOUTS[DONE].pack(request=request, records=0, errno=None, words=None))
-    >>> ring.made, ring.dropped, ring.oldest, ring.next().first
-    (3, 1, 1, 1)
+    >>> ring.made, ring.dropped, ring.held, ring.oldest, ring.next().first
+    (3, 1, 2, 1, 1)
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -60,6 +64,11 @@ class Ring:
         """The lowest number that it holds, that of the next record where it holds none."""
         return self._batches[0].first if self._batches else self.made
 
+    @property
+    def held(self) -> int:
+        """Records that it holds and that are not acknowledged."""
+        return self.made - max(self.oldest, self.acknowledged)
+
     def put(self, kind: int, payload: bytes) -> None:
         """Put whole records of one kind behind the others."""
         size = LAYOUTS[kind].struct.size
@@ -70,7 +79,9 @@ class Ring:
             self._bytes += len(batch.payload) + _OVERHEAD_BYTES
             self.made += batch.records
         while self._bytes > self._most_bytes and len(self._batches) > 1:
-            self.dropped += self._take().records
+            batch = self._take()
+            # Of a batch, the host may have acknowledged a part.
+            self.dropped += batch.records - min(max(0, self.acknowledged - batch.first), batch.records)
 
     def next(self) -> Batch | None:
         """The next batch that is to be sent."""

@@ -359,7 +359,9 @@ class Decoder:
     def __init__(self) -> None:
         self._held = bytearray()
         self._in_garbage = False
+        # Behind a frame that is not whole yet: how far was looked for another, and what headers there were, by their places.
         self._searched = 0
+        self._inside: list[tuple[int, Sequence[Any]]] = []
         self.corrupt_frames = 0
         self.other_version: int | None = None
 
@@ -388,11 +390,12 @@ class Decoder:
             if frame is not None:
                 found.append(frame)
                 at += HEADER_BYTES + len(frame.payload)
-                self._in_garbage, self._searched = False, 0
+                self._in_garbage = False
+                self._forget_inside()
                 continue
-            if len(held) - at >= HEADER_BYTES + header[-2]:
+            if self._has_come(at, header):
                 self._garbage()
-                at += 1
+                at += HEADER_BYTES  # which was one: no other begins in it
                 continue
             # One that was cut off would wait for bytes that are those of its successors: a whole frame among them says so.
             inside = self._whole_inside(at)
@@ -402,12 +405,17 @@ class Decoder:
             at = inside
         del held[:at]
         self._searched = max(0, self._searched - at)
+        self._inside = [(place - at, header) for place, header in self._inside]
         return found
 
     def _garbage(self) -> None:
         self.corrupt_frames += not self._in_garbage
         self._in_garbage = True
+        self._forget_inside()
+
+    def _forget_inside(self) -> None:
         self._searched = 0
+        self._inside.clear()
 
     def _header(self, at: int) -> Sequence[Any] | None:
         """The fields of a header that can be believed."""
@@ -426,10 +434,13 @@ class Decoder:
             return None
         return header if numbered or (kind not in NUMBERED and first == NO_NUMBER) else None
 
+    def _has_come(self, at: int, header: Sequence[Any]) -> bool:
+        return len(self._held) >= at + HEADER_BYTES + int(header[-2])
+
     def _frame(self, at: int, header: Sequence[Any]) -> Frame | None:
         _, _, kind, _, session, sequence, first, oldest, count, length, checksum = header
         begin = at + HEADER_BYTES
-        if len(self._held) < begin + length:
+        if not self._has_come(at, header):
             return None
         with memoryview(self._held)[begin : begin + length] as view:
             if zlib.crc32(view) != checksum:
@@ -437,17 +448,29 @@ class Decoder:
             return Frame(kind, session, sequence, first, oldest, count, bytes(view))
 
     def _whole_inside(self, at: int) -> int | None:
-        """Where the first whole frame begins behind this place, if there is one."""
-        place = max(at, self._searched)
-        unfinished = None
-        while True:
-            place = self._held.find(_MAGIC, place + 1)
-            if place < 0:
-                break
-            header = self._header(place)
-            if header is not None and self._frame(place, header) is not None:
+        """Where a whole frame begins behind this place, if there is one.
+
+        What was looked at once is not looked at again, however few bytes come at a time: headers whose payload is not there yet
+        are remembered.
+        """
+        for place, header in self._inside:
+            if self._frame(place, header) is not None:
                 return place
-            if unfinished is None and len(self._held) - place < HEADER_BYTES + (header[-2] if header else 0):
-                unfinished = place
-        self._searched = (len(self._held) - len(_MAGIC) if unfinished is None else unfinished) - 1
-        return None
+        self._inside = [one for one in self._inside if not self._has_come(*one)]
+        place = max(at + HEADER_BYTES, self._searched)
+        while True:
+            found = self._held.find(_MAGIC, place)
+            if found < 0:
+                self._searched = max(place, len(self._held) - len(_MAGIC) + 1)
+                return None
+            place = found
+            if len(self._held) - place < HEADER_BYTES:
+                self._searched = place
+                return None
+            believed = self._header(place)
+            if believed is not None:
+                if self._frame(place, believed) is not None:
+                    return place
+                if not self._has_come(place, believed):
+                    self._inside.append((place, believed))
+            place += 1
