@@ -8,11 +8,9 @@ Standard library only, Python 3.8 and later.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,9 @@ LABEL = b"virt-toolkit: a scratch disk, made to be overwritten\n"
 
 _MIB = 1024 * 1024
 _SMALLEST_MIB = 64
+
+# Every system has one of them, and none of them is where this program itself, or one that it starts, may lie.
+_POINTS = (Path("/mnt"), Path("/media"), Path("/srv"))
 
 # include/uapi/linux/sched.h, include/uapi/linux/mount.h
 _CLONE_NEWNS = 0x00020000
@@ -138,38 +139,42 @@ def _on_disk(name: str, method: str, size_bytes: int, repeats: int, position: in
             "Give the guest a bigger one.",
         )
     _check_free(device)
-    with _private_folder() as point:
-        _mkfs(made, device, room_bytes)
-        for repeat in range(repeats):
-            mounts.mount(str(device), point, made.kernel_type, made.mount_options)
+    point = _private_point()
+    _mkfs(made, device, room_bytes)
+    for repeat in range(repeats):
+        mounts.mount(str(device), point, made.kernel_type, made.mount_options)
+        try:
+            mounts.drop_caches()
+            mounted = mounts.mount_of(point)
+            folder = os.open(str(point), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                mounts.drop_caches()
-                mounted = mounts.mount_of(point)
-                folder = os.open(str(point), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    row = measured_in(folder, method, size_bytes)
-                finally:
-                    os.close(folder)
+                row = measured_in(folder, method, size_bytes)
             finally:
-                mounts.unmount(point)
-            yield {
-                **row,
-                "filesystem": name,
-                "mkfs_options": " ".join(made.mkfs_options),
-                "mount_options": None if mounted is None else mounted.options,
-                "repeat": repeat,
-                "position": position + repeat,
-            }
+                os.close(folder)
+        finally:
+            mounts.unmount(point)
+        yield {
+            **row,
+            "filesystem": name,
+            "mkfs_options": " ".join(made.mkfs_options),
+            "mount_options": None if mounted is None else mounted.options,
+            "repeat": repeat,
+            "position": position + repeat,
+        }
 
 
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """An empty folder whose mounts nobody else sees, and which the kernel takes down with this process."""
+def _private_point() -> Path:
+    """A folder to mount on: what is mounted there nobody else sees, and the kernel takes it down with this process.
+
+    No folder is made for it, since a process that is killed would leave that behind.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None):
         raise OSError(ctypes.get_errno(), f"a mount namespace cannot be had: {os.strerror(ctypes.get_errno())}")
-    with tempfile.TemporaryDirectory(prefix="virt-toolkit-") as folder:
-        yield Path(folder)
+    for folder in _POINTS:
+        if folder.is_dir():
+            return folder.resolve()
+    raise UnavailableError("this guest has no folder to mount on: {}".format(", ".join(map(str, _POINTS))), "Run: mkdir /mnt")
 
 
 def _check_free(device: Path) -> None:
