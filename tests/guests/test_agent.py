@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import random
+import select
 import subprocess
 import sys
 import time
@@ -278,44 +279,33 @@ def test_what_cannot_be_meant_ends_with_one_line(
             assert words in line
 
 
-def test_a_port_that_is_not_there_yet_goes_and_comes_back(pyz: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_not_there_yet_is_opened_once_it_is(pyz: Path, tmp_path: Path) -> None:
     port = tmp_path / "port"
-
-    def plugged() -> int:
-        ours, theirs = pty.openpty()
-        tty.setraw(theirs)
-        (tmp_path / "new").symlink_to(os.ttyname(theirs))
-        (tmp_path / "new").rename(port)
-        plugs.append(theirs)
-        return ours
-
-    plugs: list[int] = []
     command = [sys.executable, "-S", "-W", "error", pyz, "--port", port, "--every-ms", "10"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        try:
-            made = -1
-            for nonce in (_NONCE, _NONCE + 1):
-                ours = plugged()
-                decoder = Decoder()
-                os.write(ours, encode(wire.WELCOME, LAYOUTS[wire.WELCOME].pack(nonce=nonce)))
-                frames: list[Frame] = []
-                while not (
-                    _numbered(frames) and any(record(each)["answers"] == nonce for each in frames if each.kind == wire.HELLO)
-                ):
-                    frames += decoder.feed(os.read(ours, 4096))
-                # All that was made from the beginning on: nothing was acknowledged.
-                assert _numbered(frames)[0].first == 0
-                hello = [record(each) for each in frames if each.kind == wire.HELLO][-1]
-                assert hello["made"] > made
-                made = hello["made"]
-                os.close(plugs.pop())
-                os.close(ours)
-            process.terminate()
-            assert process.wait(PATIENCE_S) == 0
-            assert process.stderr is not None
-            assert process.stderr.read() == b""
-        finally:
-            process.kill()
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE))
+        stack.callback(process.kill)
+        while process.poll() is None and used(process.pid)[1] < 20:  # it goes on without a port
+            time.sleep(0.05)
+        ours, theirs = pty.openpty()
+        stack.callback(os.close, ours)
+        stack.callback(os.close, theirs)
+        tty.setraw(theirs)
+        os.write(ours, encode(wire.WELCOME, LAYOUTS[wire.WELCOME].pack(nonce=_NONCE)))
+        port.symlink_to(os.ttyname(theirs))
+        decoder = Decoder()
+        frames: list[Frame] = []
+        while not (_numbered(frames) and any(record(each)["answers"] == _NONCE for each in frames if each.kind == wire.HELLO)):
+            assert select.select([ours], [], [], PATIENCE_S)[0]
+            frames += decoder.feed(os.read(ours, 4096))
+        # What was seen before there was a port is there.
+        hello = next(record(each) for each in frames if each.kind == wire.HELLO)
+        assert hello["made"] > 0
+        assert _numbered(frames)[0].first == 0
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_it_takes_little_memory_also_when_that_is_full(pyz: Path) -> None:
