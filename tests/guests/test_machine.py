@@ -11,6 +11,7 @@ import pytest
 
 from toolkit.errors import UsageError
 from toolkit.guests.machine import LabGuest, Places, RngLimit, Unlimited, command_line, port_name
+from toolkit.guests.scratch_disk import SERIAL
 from toolkit.guests.wire import PORT_NAME
 
 _TRUE = ("true",)
@@ -106,3 +107,15 @@ def test_a_folder_too_deep_for_sockets_is_refused_with_how_deep_it_may_be() -> N
     Places(Path("/" + "d" * 93), "a").check()
     with pytest.raises(UsageError, match="at most"):
         Places(Path("/" + "d" * 60) / ("e" * 60), "a").check()
+
+
+def test_only_the_scratch_disk_has_the_serial_number_by_which_an_agent_knows_it(tmp_path: Path) -> None:
+    plain, scratch = tmp_path / "plain", tmp_path / "scratch"
+    guest = LabGuest(name="a", command=_TRUE, disks=[plain], scratch_disk=scratch)
+    first, second = (value for value in _values(guest, "-device") if value.startswith("virtio-blk"))
+    assert "serial" not in first
+    assert second.endswith(f",serial={SERIAL}")
+    assert len(SERIAL) <= 20
+    with pytest.raises(UsageError, match="no disk image"):
+        guest.check()
+    assert "virtio_blk" in LabGuest(name="a", command=_TRUE, scratch_disk=scratch).modules()

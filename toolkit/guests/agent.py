@@ -43,6 +43,8 @@ __all__ = ["Agent", "main"]
 _DEFAULT_EVERY_MS = 100.0
 #: Memory for what the host has not stored: half an hour at 10 Hz, more than a minute at 1 kHz.
 RING_BYTES = 2 * 1024 * 1024
+_KIB = 1024
+_LEAST_RING_KIB, _MOST_RING_KIB = 4, 1024 * 1024
 
 _NS_PER_S = 10**9
 # How long looks wait for others to be sent with them; how long a row of looks may take, during which nothing else is done.
@@ -362,6 +364,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--port", default="/dev/virtio-ports/" + wire.PORT_NAME, help="the port, or fd:N [%(default)s]")
     parser.add_argument("--every-ms", type=float, help="milliseconds between looks, 1 or more [%(default)s: 100]")
+    parser.add_argument(
+        "--ring-kib",
+        type=int,
+        default=RING_BYTES // _KIB,
+        help="KiB of memory for what the host has not stored yet; beyond it the oldest is dropped, and counted [%(default)s]",
+    )
     parser.add_argument("--config", help="what the host may ask for; without it, nothing")
     parser.add_argument("--version", action="version", version=__version__)
     asked = parser.parse_args(arguments)
@@ -370,7 +378,9 @@ def main(arguments: list[str] | None = None) -> int:
         every_ms = next(ms for ms in (asked.every_ms, leave.every_ms, _DEFAULT_EVERY_MS) if ms is not None)
         if not 1 <= every_ms <= 86_400_000:
             raise UsageError(f"cannot look every {every_ms} ms", "Look every millisecond at most.")
-        agent = Agent(_port(asked.port), int(every_ms * 1e6), leave)
+        if not _LEAST_RING_KIB <= asked.ring_kib <= _MOST_RING_KIB:
+            raise UsageError(f"cannot keep records in {asked.ring_kib} KiB", f"Give {_LEAST_RING_KIB} to {_MOST_RING_KIB}.")
+        agent = Agent(_port(asked.port), int(every_ms * 1e6), leave, asked.ring_kib * _KIB)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, agent.end)
         agent.run()

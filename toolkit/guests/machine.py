@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.errors import UsageError
+from toolkit.guests.scratch_disk import SERIAL
 from toolkit.guests.wire import PORT_NAME
 from toolkit.units import bytes_text
 
@@ -80,6 +81,8 @@ class LabGuest:
         More arguments for its kernel, such as ``random.trust_cpu=off random.trust_bootloader=off``.
     disks : sequence of Path
         Raw images, which become /dev/vda and so on, read and written.
+    scratch_disk : Path or None
+        One more raw image, as :func:`toolkit.guests.scratch_disk.make_image` makes it: the agent may overwrite it, with leave.
     ports : int
         How many virtio-serial ports; the first is named :data:`toolkit.guests.wire.PORT_NAME`.
     memory_bytes, cpus : int
@@ -94,6 +97,7 @@ class LabGuest:
     cpu: str = "max"
     append: str = ""
     disks: Sequence[Path] = ()
+    scratch_disk: Path | None = None
     ports: int = 1
     memory_bytes: int = 512 * _MIB
     cpus: int = 1
@@ -123,13 +127,17 @@ class LabGuest:
             raise UsageError("A virtio-rng's limit is at least 1 byte in at least 1 ms", "For no limit give Unlimited().")
         if self.rng is not None and self.rng.backend not in _BACKENDS:
             raise UsageError(f"{self.rng.backend!r} is no backend of virtio-rng here", f"Give one of: {', '.join(_BACKENDS)}.")
-        for disk in self.disks:
+        for disk in self.images():
             if not disk.is_file():
                 raise UsageError(f"{str(disk)!r} is no disk image", "Make one first, for example with: truncate -s 1G IMAGE")
 
+    def images(self) -> list[Path]:
+        """Of all its disks, in their order."""
+        return [*self.disks, *([] if self.scratch_disk is None else [self.scratch_disk])]
+
     def modules(self) -> list[str]:
         """The kernel's modules for what it has, beside those of virtme-ng's initramfs."""
-        return ["overlay", "virtio_console", *["virtio_rng"] * (self.rng is not None), *["virtio_blk"] * bool(self.disks)]
+        return ["overlay", "virtio_console", *["virtio_rng"] * (self.rng is not None), *["virtio_blk"] * bool(self.images())]
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ def command_line(guest: LabGuest, places: Places, *, qemu: str, image: Path, acc
         *("-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=root,mount_tag=/dev/root"),
         *_rng(guest.rng),
-        *_disks(guest.disks),
+        *_disks(guest),
         *_ports(guest.ports, places),
     ]
 
@@ -228,12 +236,14 @@ def _rng(rng: Unlimited | RngLimit | None) -> Iterator[str]:
     yield from ("-device", f"virtio-rng-pci,rng=rng{limit}")
 
 
-def _disks(disks: Sequence[Path]) -> Iterator[str]:
-    for number, path in enumerate(disks):
+def _disks(guest: LabGuest) -> Iterator[str]:
+    for number, path in enumerate(guest.images()):
         # Said to be raw: a guest that writes another format's header into it would otherwise choose what QEMU opens.
         backing = {"driver": "file", "filename": str(path.resolve())}
         yield from ("-blockdev", json.dumps({"driver": "raw", "node-name": f"disk{number}", "file": backing}))
-        yield from ("-device", f"virtio-blk-pci,drive=disk{number}")
+        # By its serial number the agent knows the disk that may be overwritten; the label in it says the same once more.
+        serial = f",serial={SERIAL}" if number == len(guest.disks) else ""
+        yield from ("-device", f"virtio-blk-pci,drive=disk{number}{serial}")
 
 
 def _ports(count: int, places: Places) -> Iterator[str]:
