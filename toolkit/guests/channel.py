@@ -197,7 +197,6 @@ class Channel:
     def stored(self, session: Session, number: int) -> None:
         """All records of a session below a number are in the store: the agent may forget them."""
         session.stored = max(session.stored, number)
-        session.maybe_stored = min(session.maybe_stored, session.stored)
         if session is self.session:
             self._answer(wire.ACK, session.number, number=session.stored)
 
