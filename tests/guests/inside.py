@@ -16,17 +16,20 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from toolkit.guests import wire
 from toolkit.guests.agent import RING_BYTES, Agent
 from toolkit.guests.leave import Leave
 from toolkit.guests.port import Port
+from toolkit.sensors import rng  # the agent imports it when it is needed, which thirty agents need not do each
 
 COMMAND = (sys.executable, "-S", "-B", "-m", "tests.guests.inside")
 
 _control = -1
+_children: set[int] = set()
 _spawned: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -40,7 +43,9 @@ def device(port: int) -> str:
 
 def start(port: int, every_ms: float, ring_kib: int = RING_BYTES // 1024, held: int = 0) -> int:
     """Start an agent in a process of its own, with so many samples that it seems to have kept from before."""
-    return _forked(lambda: _agent(port, every_ms, ring_kib, held))
+    agent = _forked(lambda: _agent(port, every_ms, ring_kib, held))
+    _until(_counts_file(agent).exists)  # from now on it takes signals
+    return agent
 
 
 def _agent(port: int, every_ms: float, ring_kib: int, held: int) -> None:
@@ -56,6 +61,7 @@ def _agent(port: int, every_ms: float, ring_kib: int, held: int) -> None:
 
     signal.signal(signal.SIGTERM, agent.end)
     signal.signal(signal.SIGUSR1, said)
+    said()
     agent.run()
     said()
 
@@ -75,8 +81,7 @@ def _hold(agent: Agent, held: int) -> None:
 def counts(agent: int) -> dict[str, int]:
     """What an agent that runs has made, dropped, and been told is stored."""
     file = _counts_file(agent)
-    if file.exists():
-        file.unlink()
+    file.unlink()
     os.kill(agent, signal.SIGUSR1)
     _until(file.exists)
     found: dict[str, int] = json.loads(file.read_text())
@@ -86,9 +91,23 @@ def counts(agent: int) -> dict[str, int]:
 def end(agent: int) -> dict[str, int]:
     """End an agent as its administrator would; what it counted."""
     os.kill(agent, signal.SIGTERM)
+    return _last_counts(agent)
+
+
+def _last_counts(agent: int) -> dict[str, int]:
     _ended(agent)
     found: dict[str, int] = json.loads(_counts_file(agent).read_text())
     return found
+
+
+def kill_all() -> None:
+    """End what a test that failed has left."""
+    for child in list(_children):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        _children.discard(child)
+    for port in list(_held):
+        let_go(port)
 
 
 def _counts_file(agent: int) -> Path:
@@ -108,13 +127,25 @@ def ended_status(pid: int) -> int:
     return _spawned.pop(pid).wait(60)
 
 
-def lend(every_ms: float, seconds: float) -> None:
-    """Have an agent on the first port too, for a while during which nothing can be asked."""
-    global _control  # noqa: PLW0603 (this program is about it)
+def start_all(first: int, last: int, every_ms: float) -> list[int]:
+    """Start an agent on each of some ports."""
+    return [start(port, every_ms) for port in range(first, last + 1)]
+
+
+def end_all(agents: list[int]) -> list[dict[str, int]]:
+    """End agents, all at once."""
+    for agent in agents:
+        os.kill(agent, signal.SIGTERM)
+    return [_last_counts(agent) for agent in agents]
+
+
+def lend(every_ms: float, records: int) -> None:
+    """Have an agent on the first port too, until it has made so many records; nothing can be asked meanwhile."""
+    global _control
     os.close(_control)
     _control = -1
     agent = start(0, every_ms)
-    time.sleep(seconds)
+    _until(lambda: counts(agent)["acknowledged"] >= records)
     end(agent)
 
 
@@ -122,6 +153,11 @@ def busy_s(pid: int) -> float:
     """Processor time that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def state() -> str:
+    """What an agent says of this guest's generator."""
+    return rng.read_rng_state().regime
 
 
 def boottime_ns() -> int:
@@ -264,6 +300,7 @@ def _ended(pid: int) -> None:
         return bool(found)
 
     _until(gone)
+    _children.discard(pid)
     if status[-1]:
         raise OSError(errno.ECHILD, f"it ended with status {status[-1]}")
 
@@ -271,20 +308,21 @@ def _ended(pid: int) -> None:
 def _forked(work: Callable[[], None]) -> int:
     child = os.fork()
     if child:
+        _children.add(child)
         return child
     try:
         for fd in (_control, *_held.values()):
             if fd >= 0:
                 os.close(fd)
         work()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (nothing may go on in a second process)
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
 
 
 def _until(holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not holds():
         if time.monotonic() > deadline:
             raise OSError(errno.ETIMEDOUT, "it does not come to pass")
@@ -292,7 +330,7 @@ def _until(holds: Callable[[], Any]) -> None:
 
 
 def _answer_for_ever() -> None:
-    global _control  # noqa: PLW0603 (it is lent to an agent)
+    global _control
     asked = b""
     while True:
         if _control < 0:
@@ -303,10 +341,12 @@ def _answer_for_ever() -> None:
         asked += got
         while b"\n" in asked:
             line, _, asked = asked.partition(b"\n")
+            if not line or b"\0" in line or not line.isascii():
+                continue  # what the host's receiver said to an agent to which this port was lent
             try:
                 answer = eval(line)
-            except OSError as error:
-                answer = errno.errorcode[error.errno or 0]
+            except Exception as error:  # noqa: BLE001 (the host is told)
+                answer = "E: " + repr(error)
                 traceback.print_exc()
             if _control >= 0:
                 os.write(_control, json.dumps(answer).encode() + b"\n")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -48,7 +48,7 @@ class Receiving:
         self._failed: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Receiving:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -62,7 +62,7 @@ class Receiving:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._receiver.run(until=self._end.wait()))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (it is raised where the thread ends)
             self._failed.append(error)
         finally:
             self._loop.close()
@@ -168,7 +168,7 @@ class Relay:
         self._listening.listen()
         self._listening.settimeout(0.1)
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -212,9 +212,11 @@ class Relay:
 @contextlib.contextmanager
 def relayed(path: Path, port: Path) -> Iterator[Relay]:
     """A relay, gone afterwards."""
-    with Relay(path, port) as relay:
-        yield relay
-    path.unlink()
+    try:
+        with Relay(path, port) as relay:
+            yield relay
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def new_store(folder: Path) -> Store:
