@@ -45,6 +45,8 @@ _MOST_T_NS = 2**61
 _NO_COUNT = ("request", "pad", "t_ns", "utc_ns")
 
 _Rows = npt.NDArray[np.void]
+_Columns = dict[str, npt.NDArray[Any]]
+_Numbers = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -95,37 +97,61 @@ def rows_of(pending: Iterable[Received], already: Already, requests: frozenset[i
     made = Rows()
     for (_, kind), group in groupby(pending, key=lambda received: (id(received.session), received.kind)):
         together = list(group)
-        session = together[0].session
-        records = np.frombuffer(b"".join(received.payload for received in together), _DTYPES[kind])
+        payload = b"".join(received.payload for received in together)
         if kind == wire.DONE:
-            made.done += LAYOUTS[kind].unpack(records.tobytes())
-            continue
-        table = _TABLES[kind]
-        numbers = np.concatenate([np.arange(received.first, received.first + received.records) for received in together])
-        maybe = numbers < session.maybe_stored
-        good = _plausible(records, kind)
-        if kind in (wire.SOURCE_READS, wire.ALLOCATIONS):
-            good &= maybe | np.isin(records["request"], np.fromiter(requests, np.uint64, len(requests)))
-        made.refused += int((~good).sum())
-        if maybe.any():
-            again = good & maybe & _again(records, kind, table, session, already)
-            made.repeated += int(again.sum())
-            good &= ~again
-        if "t_ns" in (records.dtype.names or ()):
-            forward = _forward(records["t_ns"], good, session.last_t_ns.get(kind, -1), strictly=kind != wire.SOURCE_READS)
-            backwards = int((good & ~forward).sum())
-            if backwards:
-                made.refused += backwards
-                made.anomalies.append(f"time ran backwards in {backwards:,} records")
-            good &= forward
-            if good.any():
-                session.last_t_ns[kind] = int(records["t_ns"][good][-1])
-        if not good.any():
-            continue
-        utc_ns = _utc(made, records, together)[good] if "utc_ns" in (records.dtype.names or ()) else None
-        rows = _table(table, records[good], utc_ns)
-        made.rows.setdefault(table, {}).setdefault(session.boot_id, []).append(rows)
+            made.done += LAYOUTS[kind].unpack(payload)
+        else:
+            _take(made, together[0].session, kind, together, np.frombuffer(payload, _DTYPES[kind]), already, requests)
     return made
+
+
+def _take(
+    made: Rows,
+    session: Session,
+    kind: int,
+    together: list[Received],
+    records: _Rows,
+    already: Already,
+    requests: frozenset[int],
+) -> None:
+    """Take records of one session and kind: those that can be, and are new, become rows."""
+    table = _TABLES[kind]
+    # Each column by itself, in one piece: a record's fields lie beside each other.
+    columns = {name: np.ascontiguousarray(records[name]) for name, _ in LAYOUTS[kind].fields}
+    good = _plausible(columns, kind)
+    maybe = _maybe_stored(session, together)
+    if kind in (wire.SOURCE_READS, wire.ALLOCATIONS):
+        asked = np.isin(columns["request"], np.fromiter(requests, np.uint64, len(requests)))
+        good &= asked if maybe is None else asked | maybe
+    made.refused += len(good) - int(good.sum())
+    if maybe is not None:
+        again = good & maybe & _again(columns, kind, table, session, already)
+        made.repeated += int(again.sum())
+        good &= ~again
+    if "t_ns" in columns:
+        forward = _forward(columns["t_ns"], good, session.last_t_ns.get(kind, -1), strictly=kind != wire.SOURCE_READS)
+        backwards = int((good & ~forward).sum())
+        if backwards:
+            made.refused += backwards
+            made.anomalies.append(f"time ran backwards in {backwards:,} records")
+            good &= forward
+        if good.any():
+            session.last_t_ns[kind] = int(columns["t_ns"][np.flatnonzero(good)[-1]])
+    if "utc_ns" in columns:
+        columns["utc_ns"] = _utc(made, columns["t_ns"], columns["utc_ns"], together)
+    if not good.all():
+        columns = {name: values[good] for name, values in columns.items()}
+    if good.any():
+        made.rows.setdefault(table, {}).setdefault(session.boot_id, []).append(_table(table, columns))
+
+
+def _maybe_stored(session: Session, together: list[Received]) -> npt.NDArray[np.bool_] | None:
+    """Those that a receiver before this one may have stored; None where that is none of them."""
+    if min(received.first for received in together) >= session.maybe_stored:
+        return None
+    numbers = np.concatenate([np.arange(received.first, received.first + received.records) for received in together])
+    maybe: npt.NDArray[np.bool_] = numbers < session.maybe_stored
+    return maybe
 
 
 def state_rows(state: Mapping[str, Any], host_says: Mapping[str, Any]) -> pa.Table:
@@ -144,11 +170,11 @@ def _fields(table: str) -> list[pa.Field]:
     return list(TABLES[table].schema)[4:]
 
 
-def _plausible(records: _Rows, kind: int) -> npt.NDArray[np.bool_]:
-    good = np.ones(len(records), bool)
+def _plausible(columns: _Columns, kind: int) -> npt.NDArray[np.bool_]:
+    good = np.ones(len(next(iter(columns.values()))), bool)
     never_null = {field.name for field in _fields(_TABLES[kind]) if not field.nullable}
     for name, code in LAYOUTS[kind].fields:
-        values = records[name]
+        values = columns[name]
         if name == "t_ns":
             good &= (values >= 0) & (values < _MOST_T_NS)
         elif code == "b":
@@ -170,56 +196,64 @@ def _forward(t_ns: npt.NDArray[np.int64], good: npt.NDArray[np.bool_], last: int
     return forward
 
 
-def _again(records: _Rows, kind: int, table: str, session: Session, already: Already) -> npt.NDArray[np.bool_]:
+def _again(columns: _Columns, kind: int, table: str, session: Session, already: Already) -> npt.NDArray[np.bool_]:
     """Those that are in the store: of a kind that has a time, all up to the latest."""
     if kind != wire.ALLOCATIONS:
-        again: npt.NDArray[np.bool_] = records["t_ns"] <= already.latest_t_ns(session.boot_id, table)
+        again: npt.NDArray[np.bool_] = columns["t_ns"] <= already.latest_t_ns(session.boot_id, table)
         return again
     known = already.allocations(session.boot_id)
-    told = zip(*(records[name].tolist() for name in ("position", "allocate_ns", "sync_ns")), strict=True)
+    told = zip(*(columns[name].tolist() for name in ("position", "allocate_ns", "sync_ns")), strict=True)
     return np.array([one in known for one in told], bool)
 
 
-def _utc(made: Rows, records: _Rows, together: list[Received]) -> npt.NDArray[np.int64]:
+def _utc(made: Rows, t_ns: _Numbers, utc_ns: _Numbers, together: list[Received]) -> _Numbers:
     """Each record's calendar time: the guest's, unless its clock is off by more than a day from the host's when it came.
 
     Then it is the host's, when the last of its frame came, less how long before that it was made.
     """
-    utc_ns = records["utc_ns"].astype(np.int64)
-    came_ns = np.repeat([received.utc_ns for received in together], [received.records for received in together])
+    counts = np.array([received.records for received in together])
+    came = np.array([received.utc_ns for received in together])
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    # Most are of now, and by a glance at each frame's first and last: floats, since a guest's numbers may overflow.
+    far = [
+        np.abs(edge.astype(np.float64) - came)
+        for edge in (np.minimum.reduceat(utc_ns, starts), np.maximum.reduceat(utc_ns, starts))
+    ]
+    if max(edge.max() for edge in far) <= _DAY_NS:
+        return utc_ns
+    came_ns = np.repeat(came, counts)
     # What a guest kept for its host may be older than a day: it is the newest of what came together that tells the clock.
-    ends = np.cumsum([received.records for received in together]) - 1
-    newest_utc = np.repeat(utc_ns[ends], [received.records for received in together])
-    newest_t = np.repeat(records["t_ns"][ends], [received.records for received in together])
-    since = came_ns - newest_utc
-    ring_ns = np.clip(newest_t - records["t_ns"], 0, _DAY_NS)
-    expected = came_ns - ring_ns
-    off = (np.abs(since.astype(np.float64)) > _DAY_NS) | (np.abs(utc_ns.astype(np.float64) - expected) > 2.0 * _DAY_NS)
+    ends = starts + counts - 1
+    since = came_ns.astype(np.float64) - np.repeat(utc_ns[ends], counts)
+    expected = came_ns - np.clip(np.repeat(t_ns[ends], counts) - t_ns, 0, _DAY_NS)
+    off = (np.abs(since) > _DAY_NS) | (np.abs(utc_ns.astype(np.float64) - expected) > 2.0 * _DAY_NS)
     if off.any():
         worst_s = float(utc_ns[off][0]) / 1e9 - float(came_ns[off][0]) / 1e9
         made.anomalies.append(f"its clock is off by {worst_s:,.0f} s: the host's is used for {int(off.sum()):,} records")
     return np.where(off, expected, utc_ns)
 
 
-def _table(table: str, records: _Rows, utc_ns: npt.NDArray[np.int64] | None) -> pa.Table:
+def _table(table: str, columns: _Columns) -> pa.Table:
     fields = _fields(table)
-    return pa.Table.from_arrays([_array(field, records, utc_ns) for field in fields], schema=pa.schema(fields))
+    return pa.Table.from_arrays([_array(field, columns) for field in fields], schema=pa.schema(fields))
 
 
-def _array(field: pa.Field, records: _Rows, utc_ns: npt.NDArray[np.int64] | None) -> pa.Array:
+def _array(field: pa.Field, columns: _Columns) -> pa.Array:
     if field.name == "utc":
-        return pa.array(utc_ns).cast(field.type)
-    if field.name not in (records.dtype.names or ()):
-        return pa.nulls(len(records), field.type)
-    values = records[field.name]
+        return pa.array(columns["utc_ns"]).cast(field.type)
+    if field.name not in columns:
+        return pa.nulls(len(next(iter(columns.values()))), field.type)
+    values = columns[field.name]
     if pa.types.is_string(field.type):
         return pa.array([_text(value) for value in values.tolist()], field.type)
     if pa.types.is_floating(field.type):
-        return pa.array(np.ascontiguousarray(values), mask=np.isnan(values))
+        return pa.array(values, mask=np.isnan(values))
     mask = values == wire.NULL if field.nullable else None
+    if mask is not None and not mask.any():
+        mask = None
     if pa.types.is_boolean(field.type):
         return pa.array(values == 1, mask=mask)
-    return pa.array(values.astype(np.int64), mask=mask if mask is not None and mask.any() else None)
+    return pa.array(values.astype(np.int64), mask=mask)
 
 
 def _text(raw: bytes) -> str | None:

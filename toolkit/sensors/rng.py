@@ -280,7 +280,8 @@ def _parameter(command_line: str, wanted: str) -> bool | None:
 def _kernel_configuration(root: Path) -> str | None:
     """The running kernel's configuration, with a line end before and after; None where neither /proc nor /boot has it."""
     release = (_text(root / "proc/sys/kernel/osrelease") or "").strip()
-    text = _text(root / "boot" / f"config-{release}") if release else None
+    named = release and not {"/", "\0"} & set(release)  # a guest's, say, which may be anything
+    text = _text(root / "boot" / f"config-{release}") if named else None
     if text is None:
         try:
             with gzip.open(str(root / "proc/config.gz"), "rt", encoding="utf-8", errors="replace") as unpacked:
