@@ -32,7 +32,7 @@ def channel_table(channels: Sequence[Status]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        guest, state, records/s, last seen, records, lost, dropped, refused; what was never seen is missing.
+        guest, state, records/s, last seen, records, lost, dropped, odd, refused; what was never seen is missing.
     """
     return pd.DataFrame(
         {
@@ -43,6 +43,7 @@ def channel_table(channels: Sequence[Status]) -> pd.DataFrame:
             "records": [channel.total.records for channel in channels],
             "lost": [channel.total.lost_records for channel in channels],
             "dropped": [channel.total.dropped_in_guest for channel in channels],
+            "odd": [channel.oddities for channel in channels],
             "refused": [channel.total.refused_records + channel.total.refused_frames for channel in channels],
         }
     )
@@ -53,7 +54,11 @@ def remarks(channels: Sequence[Status]) -> Iterator[str]:
     for channel in channels:
         if channel.why and channel.state != "ended":
             yield f"{channel.guest}: {channel.why}."
-        if channel.total.corrupt_frames:
+        if channel.undelivered:
+            yield f"{channel.guest}: {channel.undelivered:,} records had not been delivered when it was heard; it says them again."
+        if channel.oddities:
+            yield f"{channel.guest}: {channel.last_oddity}."
+        if channel.total.corrupt_frames and not channel.oddities:
             yield f"{channel.guest}: {channel.total.corrupt_frames:,} stretches of bytes were no frame, and were passed over."
         if channel.total.dropped_in_guest:
             yield (

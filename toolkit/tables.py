@@ -262,7 +262,7 @@ TABLES: dict[str, Table] = {
             "a guest's channel, once a second",
             _whole("t_ns", "ns", "CLOCK_BOOTTIME of the host, whose boot_id it is too: the host measured it", null=False),
             _whole("frames", "", "frames received", null=False),
-            _whole("records", "", "records received, and stored", null=False),
+            _whole("records", "", "records received, and stored; the end of a request is one too, and no row", null=False),
             _whole("lost_records", "", "records that the sequence shows missing, lost on the way", null=False),
             _whole("corrupt_frames", "", "stretches of bytes that were no frame, by their checksum", null=False),
             _whole("dropped_in_guest", "", "records that the agent dropped, its host being away for too long", null=False),

@@ -90,8 +90,14 @@ class Peer:
         return encode(kind, payload, session=session, sequence=sequence, first=first, oldest=oldest)
 
     def greet(self, session: int = 1, **said: Any) -> None:
-        """Answer the receiver's welcome with a hello."""
-        nonce = next(LAYOUTS[wire.WELCOME].unpack(self.hear(wire.WELCOME).payload))["nonce"]
+        """Answer the receiver's last welcome with a hello."""
+        welcome = self.hear(wire.WELCOME)
+        with contextlib.suppress(BlockingIOError):
+            self._heard += self._decoder.feed(self.socket.recv(65536, socket.MSG_DONTWAIT))
+        for frame in self._heard:
+            welcome = frame if frame.kind == wire.WELCOME else welcome
+        self._heard = [frame for frame in self._heard if frame.kind != wire.WELCOME]
+        nonce = next(LAYOUTS[wire.WELCOME].unpack(welcome.payload))["nonce"]
         self._sequence = 0
         self.say(wire.HELLO, hello(answers=nonce, **said), session=session)
 

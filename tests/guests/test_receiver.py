@@ -212,7 +212,7 @@ def test_boot_ids_that_change_and_thousands_of_hellos_are_bounded_and_shown(tmp_
         peer.greet()
         for number in range(5000):
             peer.say(wire.HELLO, hello(boot_id=f"{number:08x}{BOOT[8:]}", answers=number), session=number)
-        for number in range(20):
+        for number in range(26):
             peer.greet(boot_id=f"{number:08x}{BOOT[8:]}", session=number)
             time.sleep(0.25)
             peer.say(wire.HELLO, hello())

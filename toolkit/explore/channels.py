@@ -6,13 +6,13 @@ import pandas as pd
 
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View
+from toolkit.guests.channel import ODD
 from toolkit.markup import Fragment, bullets, paragraph, sentence
 
 __all__ = ["events", "found", "health"]
 
 _GUEST = ["host", "guest"]
 _COUNTS = ["records", "lost_records", "dropped_in_guest", "corrupt_frames", "refused_records", "refused_frames", "repeated_records"]
-_ODD = ("anomaly", "refused")
 _MOST = 200
 
 
@@ -41,7 +41,7 @@ def found(session: Session) -> Fragment:
         else sentence("{} came; {} are missing, as the table says.", of, f"{missing:,}")
     ]
     odd = session.table("channel_events")
-    odd = odd[odd["event"].isin(_ODD)]
+    odd = odd[odd["event"].isin(ODD)]
     for (host, guest), part in odd.groupby(_GUEST, dropna=False, sort=True):
         last = part.sort_values("t_ns").iloc[-1]
         said.append(

@@ -12,24 +12,17 @@ Standard library only, Python 3.8 and later. ``python3 agent.pyz --help`` says h
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
-import platform
 import select
 import signal
-import socket
 import sys
 import time
-import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit._version import __version__
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.guests import introduction, wire
 from toolkit.guests import leave as leaves
-from toolkit.guests import wire
-from toolkit.guests.jobs import Job, refused
 from toolkit.guests.leave import Leave
 from toolkit.guests.port import DescriptorPort, Port
 from toolkit.guests.ring import Ring
@@ -37,6 +30,9 @@ from toolkit.guests.wire import LAYOUTS
 from toolkit.sensors.look import Look, RawLooks
 from toolkit.sensors.system import SystemLook
 from toolkit.sensors.ticks import Ticks
+
+if TYPE_CHECKING:
+    from toolkit.guests.jobs import Job
 
 __all__ = ["Agent", "main"]
 
@@ -58,6 +54,8 @@ _HELLO_AGAIN_NS = 1_000_000_000
 # Reading the state costs tens of milliseconds: a host may ask for it by saying WELCOME again and again.
 _STATE_NS = 5_000_000_000
 _MOST_WAITING = 4
+# How long an agent that is told to end goes on saying what it holds.
+_LAST_WORDS_S = 1.0
 
 _SAMPLE = LAYOUTS[wire.SAMPLES].struct
 
@@ -82,7 +80,7 @@ class Agent:
         self.ring = Ring(ring_bytes)
         self._interval_ns = interval_ns
         self._leave = leave
-        self._session = _new_session()
+        self._session = introduction.new_session()
         self._ending = False
         self._out = memoryview(b"")
         self._decoder = wire.Decoder()
@@ -185,41 +183,29 @@ class Agent:
             return self._hello()
         if not self._welcomed:
             return b""
-        if self._state_due:
-            self._state_due = False
-            return self._frame(wire.STATE, self._state)
         batch = self.ring.next()
-        if batch is None:
-            return b""
-        self.ring.sent()
-        return self._frame(batch.kind, batch.payload, batch.first)
+        if batch is not None:
+            self.ring.sent()
+            return self._frame(batch.kind, batch.payload, batch.first)
+        if self._state_due:
+            # After the records: reading it takes seconds in a guest that is emulated.
+            self._state_due = False
+            if not self._state or self._is_due("state", _STATE_NS):
+                self._state = introduction.state()
+            return self._frame(wire.STATE, self._state)
+        return b""
 
     def _frame(self, kind: int, payload: bytes, first: int = wire.NO_NUMBER) -> bytes:
         sequence, self._sequence = self._sequence, self._sequence + 1
         return wire.encode(kind, payload, session=self._session, sequence=sequence, first=first, oldest=self.ring.oldest)
 
     def _hello(self) -> bytes:
-        uname = os.uname()
         self._sequence = 0
-        record = LAYOUTS[wire.HELLO].pack(
-            answers=self._nonce,
-            t_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-            utc_ns=time.time_ns(),
-            boot_id=_boot_id(),
-            kernel=uname.release,
-            host_name=os.fsencode(socket.gethostname()).decode("utf-8", "backslashreplace"),
-            agent_version=__version__,
-            python=platform.python_version(),
-            interval_ns=self._interval_ns,
-            made=self.ring.made,
-            acknowledged=self.ring.acknowledged,
-            dropped=self.ring.dropped,
-            cpu_model=_cpu_model(),
-            cpu_count=os.cpu_count(),
-            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            allows=" ".join(self._leave.allow),
-        )
-        return self._frame(wire.HELLO, record)
+        of_its_own = {"answers": self._nonce, "interval_ns": self._interval_ns, "allows": " ".join(self._leave.allow)}
+        return self._frame(wire.HELLO, LAYOUTS[wire.HELLO].pack(**of_its_own, **self._counts(), **introduction.of_guest()))
+
+    def _counts(self) -> dict[str, int]:
+        return {"made": self.ring.made, "acknowledged": self.ring.acknowledged, "dropped": self.ring.dropped}
 
     # What the host says.
 
@@ -240,13 +226,14 @@ class Agent:
             self._nonce = welcome
             self._welcomed = True
             self.ring.again()
-            if self._is_due("state", _STATE_NS) or not self._state:
-                self._state = _state()
             # What is under way is finished first, so that the host finds where the next frame begins. However many welcomes come
             # of a host that reads nothing, one hello waits for it.
             self._hello_due = self._state_due = True
 
     def _asked(self, kind: int, asked: dict[str, Any]) -> None:
+        # What only a request needs: an emulated processor takes a second to load it.
+        from toolkit.guests.jobs import refused
+
         why = refused(kind, asked, self._leave)
         if why is None and len(self._jobs) >= _MOST_WAITING:
             why = f"{_MOST_WAITING} requests are waiting already"
@@ -257,6 +244,8 @@ class Agent:
         self._start_job()
 
     def _start_job(self) -> None:
+        from toolkit.guests.jobs import Job
+
         while self._job is None and self._jobs:
             kind, asked = self._jobs.pop(0)
             try:
@@ -295,7 +284,7 @@ class Agent:
             records = [looked[1:] for row in raw for looked in Look.looked(row)]
             ready = records[-1][3]
             if ready and self._ready is False:
-                self._state, self._state_due = _state(), True
+                self._state, self._state_due = b"", True
             self._ready = ready
             self.ring.put(wire.SAMPLES, b"".join(map(_packed, records)))
         if self._is_due("system", _SYSTEM_NS):
@@ -303,12 +292,18 @@ class Agent:
             self.ring.put(wire.SYSTEM, LAYOUTS[wire.SYSTEM].pack(**when, **self._system()._asdict()))
 
     def _say_ended(self) -> None:
-        if self.port.fd is None or not self._welcomed:
-            return
-        self._say()
-        if not self._out:
-            counts = {"made": self.ring.made, "acknowledged": self.ring.acknowledged, "dropped": self.ring.dropped}
-            self.port.say(memoryview(self._frame(wire.ENDED, LAYOUTS[wire.ENDED].pack(**counts))))
+        """Say all that there is, as far as that goes in a moment, and then that this was all: the host counts what is missing."""
+        self._state_due = False
+        deadline = time.monotonic() + _LAST_WORDS_S
+        while self._welcomed and self.port.fd is not None and time.monotonic() < deadline:
+            self._say()
+            if not self._out and self.ring.next() is None:
+                self.port.say(memoryview(self._frame(wire.ENDED, LAYOUTS[wire.ENDED].pack(**self._counts()))))
+                return
+            if self.port.fd is not None:
+                poll = select.poll()
+                poll.register(self.port.fd, select.POLLOUT)
+                poll.poll(100)
 
     def _is_due(self, what: str, every_ns: int) -> bool:
         """Whether it is time for that, which makes it due again only then."""
@@ -327,37 +322,10 @@ def _packed(record: tuple[int, int, int | None, bool | None, bool | None]) -> by
     )
 
 
-def _state() -> bytes:
-    from toolkit.sensors.rng import read_rng_state
-
-    state = read_rng_state()
-    record = {name: getattr(state, name) for name, _ in LAYOUTS[wire.STATE].fields}
-    for name in ("hwrng_available", "feeders"):
-        record[name] = None if record[name] is None else " ".join(record[name])
-    return LAYOUTS[wire.STATE].pack(**record)
-
-
-def _new_session() -> int:
-    """A number that no other agent has. Not from the kernel's generator: where that is not ready, asking it would be to wait."""
-    when = f"{os.getpid()} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}"
-    return zlib.crc32(_boot_id().encode()) << 32 | zlib.crc32(when.encode())
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _cpu_model() -> str | None:
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model", "cpu model", "Processor"):
-                return value.strip()
-    return None
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the agent as a program; gives the exit status."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="agent.pyz",
         description="Looks at this machine's entropy pool and tells its host through a virtio-serial port.",

@@ -19,10 +19,13 @@ from typing import Any, NamedTuple
 from toolkit.guests import wire
 from toolkit.guests.wire import LAYOUTS, Decoder, Frame
 
-__all__ = ["Channel", "Counts", "Event", "Received", "Session"]
+__all__ = ["ODD", "Channel", "Counts", "Event", "Received", "Session"]
 
 #: What a kernel's boot_id looks like (lib/vsprintf.c, %pU).
 _BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+#: Events that people must hear of.
+ODD = ("anomaly", "refused")
 
 # Sessions of a guest that are remembered: more come only of a guest that plays with them.
 _MOST_SESSIONS = 16
@@ -32,7 +35,7 @@ _MOST_STATES = 20
 _MOST_RECORDS = 2**48
 # What Python keeps beside the bytes of a frame's records.
 _OVERHEAD_BYTES = 200
-# Of a channel: HELLOs that are answered, and events that are told, in a stretch of time.
+# Of a channel: HELLOs that are answered, and events of a kind that are told, in a stretch of time.
 _HELLO_EVERY_S = 0.2
 _HASTY = 10
 # After this long without a hello, one that sends records is welcomed anew.
@@ -140,6 +143,10 @@ class Channel:
         States of its generator, to be stored.
     last_record_s : float or None
         When a record last came, ``time.monotonic()``.
+    oddities, last_oddity : int, str
+        Events of :data:`ODD` so far, and what the last was.
+    undelivered : int
+        Records that the guest's agents said they still had, when they said hello.
     """
 
     def __init__(self, guest: str) -> None:
@@ -151,13 +158,16 @@ class Channel:
         self.session: Session | None = None
         self.new_states: list[tuple[Session, dict[str, Any]]] = []
         self.last_record_s: float | None = None
+        self.oddities = 0
+        self.last_oddity = ""
+        self.undelivered = 0
         self._sessions: OrderedDict[tuple[int, str], Session] = OrderedDict()
         self._decoder = Decoder()
         self._nonce = self._hasty = 0
         self._sequence = 0
         self._hello_at = 0.0
         self._hasty = 0
-        self._told: list[float] = []
+        self._told: dict[str, list[float]] = {}
         self._untold = 0
         self._out = b""
 
@@ -210,11 +220,15 @@ class Channel:
     def tell(self, event: str, detail: str) -> None:
         """Remember an event, unless there were too many of late; those are counted, and told with the next."""
         now = time.monotonic()
-        self._told = [when for when in self._told if now - when < _EVENTS_S]
-        if len(self._told) >= _EVENTS:
+        if event in ODD:
+            self.oddities += 1
+            self.last_oddity = detail
+        # Each kind by itself, so that one that comes again and again hides no other.
+        told = self._told[event] = [when for when in self._told.get(event, ()) if now - when < _EVENTS_S]
+        if len(told) >= _EVENTS:
             self._untold += 1
             return
-        self._told.append(now)
+        told.append(now)
         if self._untold:
             detail += f" (and {self._untold:,} events before it)"
             self._untold = 0
@@ -283,7 +297,9 @@ class Channel:
         self._sessions.move_to_end(key)
         known.hello = hello
         self.session = known
-        self.tell("connected", _introduction(hello, known))
+        waiting = max(0, hello["made"] - known.expected)
+        self.undelivered += waiting
+        self.tell("connected", _introduction(hello, waiting))
 
     def _state(self, session: Session, frame: Frame) -> None:
         state = next(LAYOUTS[wire.STATE].unpack(frame.payload))
@@ -294,7 +310,12 @@ class Channel:
 
     def _ended(self, frame: Frame) -> None:
         said = next(LAYOUTS[wire.ENDED].unpack(frame.payload))
-        self.tell("ended", f"the agent ended of its own will, after {said['made'] or 0:,} records")
+        made = said["made"] or 0
+        if self.session is not None and self.session.expected < made <= _MOST_RECORDS:
+            # It ended with records that it had no more time to say.
+            self.counts.dropped_in_guest += made - self.session.expected
+            self.session.expected = made
+        self.tell("ended", f"the agent ended of its own will, after {made:,} records")
 
     def _records(self, session: Session, frame: Frame) -> None:
         end = frame.first + frame.records
@@ -350,12 +371,11 @@ def _implausible(hello: dict[str, Any]) -> str | None:
     return None
 
 
-def _introduction(hello: dict[str, Any], session: Session) -> str:
-    waiting = hello["made"] - session.expected
+def _introduction(hello: dict[str, Any], waiting: int) -> str:
     detail = (
         f"agent {hello['agent_version']} on Python {hello['python']}, kernel {hello['kernel']}, calls itself {hello['host_name']}"
     )
-    if waiting > 0:
+    if waiting:
         detail += f"; {waiting:,} records were not delivered yet"
     if hello["dropped"]:
         detail += f", {hello['dropped']:,} were dropped there since it began"

@@ -122,7 +122,7 @@ class Job:
         package = str(Path(__file__).absolute().parent.parent.parent)
         search = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "toolkit.guests.jobs", str(os.getpid())],
+            [sys.executable, "-S", "-m", "toolkit.guests.jobs", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,7 +16,10 @@ AGENT_FILES = (
     "filesystems.py",
     "mounts.py",
     "sensors/*.py",
-    *(f"guests/{name}.py" for name in ("__init__", "agent", "jobs", "leave", "port", "ring", "scratch_disk", "wire")),
+    *(
+        f"guests/{name}.py"
+        for name in ("__init__", "agent", "introduction", "jobs", "leave", "port", "ring", "scratch_disk", "wire")
+    ),
 )
 
 _MAIN = "import sys\nfrom toolkit.guests.agent import main\nsys.exit(main())\n"

@@ -15,16 +15,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError, UsageError
-from toolkit.guests.channel import Channel, Counts
 from toolkit.guests.flush import Flush, Taken
+from toolkit.guests.peer import BYTES_A_SECOND, Connection, Guest, Peer, Status
 from toolkit.guests.records import Rows
 from toolkit.runs import Run, storable
 from toolkit.store import Store
@@ -33,199 +32,8 @@ __all__ = ["Guest", "Receiver", "Status"]
 
 _FLUSH_S = 1.0
 _AGAIN_S = 1.0
-# A guest's bytes that wait to be stored, and those that it may send in a second, for long: a hundred times what an agent at 1 kHz
-# makes, so that one that has kept minutes of it is soon heard out, and a tenth of what one flood takes from all others.
-_MOST_PENDING_BYTES = 16 * 1024 * 1024
-BYTES_A_SECOND = 2_500_000
-# What a second of this process's time counts for, of what a guest may send: a tenth of the time is the most that one guest takes.
-BYTES_A_SECOND_OF_TIME = 10 * BYTES_A_SECOND
-_BURST_BYTES = 4 * 1024 * 1024
-_READ_BYTES = 64 * 1024
-# A guest that reads none of its answers is not answered any more.
-_MOST_UNREAD_BYTES = 64 * 1024
 # A guest's name is a folder's or a domain's on this host; nobody's is longer.
 _LONGEST_NAME = 255
-
-
-@dataclass(frozen=True)
-class Guest:
-    """A guest to receive from.
-
-    Attributes
-    ----------
-    name : str
-        What this host calls it, and what the store will. What it calls itself is not believed.
-    socket : Path or socket
-        The host's end of its port: a unix socket's path, which is connected to again whenever it closes, or one that is connected.
-    virtio_rng : dict
-        What the host knows of its device: ``virtio_rng_backend``, ``virtio_rng_max_bytes``, ``virtio_rng_period_ms``.
-    """
-
-    name: str
-    socket: Path | socket.socket
-    virtio_rng: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a guest's channel is.
-
-    Attributes
-    ----------
-    guest : str
-        Its name.
-    state : str
-        ``no port`` (with ``why``), ``waiting`` for an agent, ``receiving``, ``slowed`` because it sends too much, ``ended``, or
-        ``stopped``: the receiver no longer runs.
-    why : str
-        More about it; may hold a guest's own words.
-    records_per_s : float
-        Stored in the last second.
-    last_seen_s : float or None
-        Since the last record; None where there was none.
-    total : Counts
-        Since the receiver began.
-    boot_id : str or None
-        Of the guest that speaks.
-    """
-
-    guest: str
-    state: str
-    why: str
-    records_per_s: float
-    last_seen_s: float | None
-    total: Counts
-    boot_id: str | None
-
-
-class _Connection(asyncio.BufferedProtocol):
-    """A guest's socket: reads into one buffer, and no faster than the guest may send."""
-
-    def __init__(self, held: _Held) -> None:
-        self._held = held
-        self._buffer = bytearray(_READ_BYTES)
-        self._view = memoryview(self._buffer)
-        self.transport: asyncio.Transport | None = None
-        self.closed = asyncio.get_running_loop().create_future()
-        self.why = "the port closed"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the type)
-        self.transport = transport
-        transport.set_write_buffer_limits(_MOST_UNREAD_BYTES)
-        self._held.channel.connected()
-        self.answer()
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio says how it is called)
-        return self._view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        held = self._held
-        began = time.perf_counter()
-        held.channel.feed(self._view[:nbytes])
-        # Time counts as bytes do: garbage that is dear to look through is read more slowly yet.
-        held.allowance -= max(nbytes, (time.perf_counter() - began) * BYTES_A_SECOND_OF_TIME)
-        self.answer()
-        if held.first_records() or held.channel.pending_bytes > _MOST_PENDING_BYTES // 2:
-            held.receiver.flush_soon()
-        if not held.may_send() and self.transport is not None:
-            self.transport.pause_reading()
-            held.slowed = True
-            asyncio.get_running_loop().call_later(held.wait_s(), self.go_on)
-
-    def go_on(self) -> None:
-        """Read on, if it may send again."""
-        if self.transport is None or self.transport.is_closing() or not self._held.slowed:
-            return
-        if self._held.may_send():
-            self._held.slowed = False
-            self.transport.resume_reading()
-        else:
-            asyncio.get_running_loop().call_later(self._held.wait_s(), self.go_on)
-
-    def answer(self) -> None:
-        """Send what the channel has to say."""
-        out = self._held.channel.take_answers()
-        if self.transport is None or self.transport.is_closing() or not out:
-            return
-        if self.transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
-            self.why = "it reads nothing of what it is told"
-            self.transport.abort()
-            return
-        self.transport.write(out)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if isinstance(error, OSError) and error.errno:
-            self.why = f"the port failed: {os.strerror(error.errno)}"
-        self._held.slowed = False
-        self._held.channel.closed(self.why)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-
-class _Held:
-    """A guest with its channel, and what it may send."""
-
-    def __init__(self, receiver: Receiver, guest: Guest, bytes_a_second: float | None) -> None:
-        self.receiver = receiver
-        self.guest = guest
-        self.channel = Channel(guest.name)
-        self.connection: _Connection | None = None
-        self.total = Counts()
-        self.rate = 0.0
-        self.slowed = self.ended = self.stopped = False
-        self.why = "not looked for yet"
-        self.requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.all_requests: set[int] = set()
-        self._per_s = bytes_a_second
-        self.allowance = float(_BURST_BYTES)
-        self._since = time.monotonic()
-        self._had_records: set[int] = set()
-
-    def first_records(self) -> bool:
-        """Whether these are the first records of a session, which are stored at once."""
-        session = self.channel.session
-        if session is None or not self.channel.pending or id(session) in self._had_records:
-            return False
-        self._had_records = {id(session)}
-        return True
-
-    def may_send(self) -> bool:
-        now = time.monotonic()
-        if self._per_s is not None:
-            self.allowance = min(_BURST_BYTES, self.allowance + (now - self._since) * self._per_s)
-        else:
-            self.allowance = _BURST_BYTES
-        self._since = now
-        return self.allowance > 0 and self.channel.pending_bytes < _MOST_PENDING_BYTES
-
-    def wait_s(self) -> float:
-        """How long until it is worth looking whether it may send again."""
-        if self._per_s is None or self.allowance > 0:
-            return 0.02
-        return min(1.0, 0.02 - self.allowance / self._per_s)
-
-    def status(self) -> Status:
-        last = self.channel.last_record_s
-        if self.stopped:
-            state = "stopped"
-        elif self.ended:
-            state = "ended"
-        elif self.connection is None:
-            state = "no port"
-        elif self.slowed:
-            state = "slowed"
-        else:
-            state = "waiting" if self.channel.session is None else "receiving"
-        return Status(
-            self.guest.name,
-            state,
-            self.why if state in ("no port", "ended") else "",
-            self.rate,
-            None if last is None else time.monotonic() - last,
-            self.total,
-            None if self.channel.session is None else self.channel.session.boot_id,
-        )
 
 
 class Receiver:
@@ -258,7 +66,7 @@ class Receiver:
     def __init__(self, store: Store, run: Run, *, bytes_a_second: float | None = BYTES_A_SECOND) -> None:
         self._flush = Flush(store, run)
         self._bytes_a_second = bytes_a_second
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Peer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writer: ThreadPoolExecutor | None = None
         self._soon: asyncio.Event | None = None
@@ -278,7 +86,7 @@ class Receiver:
             raise UsageError(f"{guest.name[:300]!r} is no guest's name", "Give one of 1 to 255 letters, in UTF-8.")
         if guest.name in self._held:
             raise UsageError(f"there are two guests {guest.name!r}", "Give each a name of its own.")
-        held = self._held[guest.name] = _Held(self, guest, self._bytes_a_second)
+        held = self._held[guest.name] = Peer(guest, self._bytes_a_second, self.flush_soon)
         if self._writer is not None:
             self._tasks[guest.name] = asyncio.get_running_loop().create_task(self._keep_connected(held))
 
@@ -410,7 +218,7 @@ class Receiver:
             if healthy:
                 self._health_at = now
 
-    def _account(self, held: _Held, taken: Taken, *, healthy: bool, elapsed_s: float) -> None:
+    def _account(self, held: Peer, taken: Taken, *, healthy: bool, elapsed_s: float) -> None:
         """Tell the agent what is stored, and people how many."""
         through = {id(received.session): (received.session, received.first + received.records) for received in taken.pending}
         for session, number in through.values():
@@ -433,7 +241,7 @@ class Receiver:
 
     # Connecting.
 
-    async def _keep_connected(self, held: _Held) -> None:
+    async def _keep_connected(self, held: Peer) -> None:
         while True:
             given = held.guest.socket
             try:
@@ -447,12 +255,12 @@ class Receiver:
                 return
             await asyncio.sleep(_AGAIN_S)
 
-    async def _connected(self, held: _Held, given: Path | socket.socket) -> None:
+    async def _connected(self, held: Peer, given: Path | socket.socket) -> None:
         """Connect, and come back once that has ended."""
         loop = asyncio.get_running_loop()
 
-        def made() -> _Connection:
-            held.connection = _Connection(held)
+        def made() -> Connection:
+            held.connection = Connection(held)
             return held.connection
 
         if isinstance(given, socket.socket):
