@@ -28,6 +28,8 @@ class Taken:
     ----------
     channel, pending, states, events, counts
         Of the channel.
+    earlier : Counts
+        Of flushes since the last row of ``channel_health``.
     host_says : dict
         Columns ``virtio_rng_*`` of ``rng_state``, as the host knows them.
     requests : frozenset of int
@@ -41,14 +43,15 @@ class Taken:
     states: list[tuple[Session, dict[str, Any]]]
     events: list[Event]
     counts: Counts
+    earlier: Counts
     host_says: Mapping[str, Any] = field(default_factory=dict)
     requests: frozenset[int] = frozenset()
     rows: Rows | None = None
 
     @classmethod
-    def of(cls, channel: Channel, host_says: Mapping[str, Any], requests: frozenset[int]) -> Taken:
+    def of(cls, channel: Channel, earlier: Counts, host_says: Mapping[str, Any], requests: frozenset[int]) -> Taken:
         """Take what a channel has."""
-        taken = cls(channel, channel.pending, channel.new_states, channel.events, channel.counts, host_says, requests)
+        taken = cls(channel, channel.pending, channel.new_states, channel.events, channel.counts, earlier, host_says, requests)
         channel.pending, channel.new_states, channel.events, channel.counts = [], [], [], Counts()
         return taken
 
@@ -104,7 +107,9 @@ class Flush:
             if one.events:
                 added.setdefault("channel_events", {})[here] = [_events(one.events)]
             if healthy:
-                added.setdefault("channel_health", {})[here] = [_health(now, one.counts)]
+                second = Counts(**vars(one.earlier))
+                second.add(one.counts)
+                added.setdefault("channel_health", {})[here] = [_health(now, second)]
         for table, whose in sorted(added.items()):
             growing = self._growing.get(table)
             if growing is None:

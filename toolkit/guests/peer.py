@@ -166,7 +166,7 @@ class Peer:
         self.flush_soon = flush_soon
         self.channel = Channel(guest.name)
         self.connection: Connection | None = None
-        self.total = Counts()
+        self.total, self.earlier = Counts(), Counts()
         self.rate = 0.0
         self.slowed = self.ended = self.stopped = False
         self.why = "not looked for yet"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError, UsageError
+from toolkit.guests.channel import Counts
 from toolkit.guests.flush import Flush, Taken
 from toolkit.guests.peer import BYTES_A_SECOND, Connection, Guest, Peer, Status
 from toolkit.guests.records import Rows
@@ -205,7 +206,8 @@ class Receiver:
             now = time.monotonic()
             healthy = self._ending or now - self._health_at >= 0.9 * _FLUSH_S
             taken = [
-                (held, Taken.of(held.channel, held.guest.virtio_rng, frozenset(held.all_requests))) for held in self._held.values()
+                (held, Taken.of(held.channel, held.earlier, held.guest.virtio_rng, frozenset(held.all_requests)))
+                for held in self._held.values()
             ]
             work = partial(self._flush.store, [one for _, one in taken], healthy=healthy)
             try:
@@ -233,11 +235,11 @@ class Receiver:
             answer = held.requests.get(done["request"] or 0)
             if answer is not None and not answer.done():
                 answer.set_result(done)
+        held.total.add(taken.counts)
+        held.earlier.add(taken.counts)
         if healthy:
-            held.rate = taken.counts.records / max(elapsed_s, 1e-3)
-            held.total.add(taken.counts)
-        else:
-            held.channel.counts.add(taken.counts)  # for the row that is due next
+            held.rate = held.earlier.records / max(elapsed_s, 1e-3)
+            held.earlier = Counts()
 
     # Connecting.
 
