@@ -27,6 +27,8 @@ BYTES_A_SECOND = 2_500_000
 BYTES_A_SECOND_OF_TIME = 10 * BYTES_A_SECOND
 _BURST_BYTES = 4 * 1024 * 1024
 _READ_BYTES = 64 * 1024
+# After this long without a hello people are told that there is none.
+_SILENT_S = 10.0
 # A guest that reads none of its answers is not answered any more.
 _MOST_UNREAD_BYTES = 64 * 1024
 
@@ -59,7 +61,7 @@ class Status:
     guest : str
         Its name.
     state : str
-        ``no port`` (with ``why``), ``waiting`` for an agent, ``receiving``, ``slowed`` because it sends too much, ``ended``, or
+        ``no port`` or ``waiting`` for an agent (with ``why``), ``receiving``, ``slowed`` because it sends too much, ``ended``, or
         ``stopped``: the receiver no longer runs.
     why : str
         More about it; may hold a guest's own words.
@@ -105,6 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (for the type)
         self.transport = transport
         transport.set_write_buffer_limits(_MOST_UNREAD_BYTES)
+        self._peer.connected_at = time.monotonic()
         self._peer.channel.connected()
         self.answer()
 
@@ -170,6 +173,7 @@ class Peer:
         self.rate = 0.0
         self.slowed = self.ended = self.stopped = False
         self.why = "not looked for yet"
+        self.connected_at = 0.0
         self.requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.all_requests: set[int] = set()
         self._per_s = bytes_a_second
@@ -214,10 +218,13 @@ class Peer:
             state = "slowed"
         else:
             state = "waiting" if self.channel.session is None else "receiving"
+        why = self.why if state in ("no port", "ended") else ""
+        if state == "waiting" and time.monotonic() - self.connected_at > _SILENT_S:
+            why = "no agent says anything there: start it in the guest, or look whether another program has the port"
         return Status(
             self.guest.name,
             state,
-            self.why if state in ("no port", "ended") else "",
+            why,
             self.rate,
             None if last is None else time.monotonic() - last,
             self.total,

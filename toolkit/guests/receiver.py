@@ -91,15 +91,6 @@ class Receiver:
         if self._writer is not None:
             self._tasks[guest.name] = asyncio.get_running_loop().create_task(self._keep_connected(held))
 
-    async def remove(self, name: str) -> None:
-        """Receive from a guest no longer; what it had sent is stored."""
-        held, task = self._held[name], self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await self._flush_now()
-        del self._held[held.guest.name]
-
     def status(self) -> list[Status]:
         """How each guest's channel is, in the order in which they were added."""
         return [held.status() for held in self._held.values()]

@@ -6,6 +6,7 @@ guest's clock that is off by more than a day is not believed; the host's is used
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -157,6 +158,10 @@ def _maybe_stored(session: Session, together: list[Received]) -> npt.NDArray[np.
 def state_rows(state: Mapping[str, Any], host_says: Mapping[str, Any]) -> pa.Table:
     """A generator's state, as a guest said it, with what its host knows of the device, as a row of ``rng_state``."""
     row = {**dict.fromkeys(TABLES["rng_state"].columns[4:]), **state, **host_says}
+    for name, value in row.items():
+        # Whole numbers and seconds here are counts: what is below zero, or without end, was not measured.
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            row[name] = None
     for name in ("crng_ready", "cpu_rdrand", "cpu_rdseed", "trust_cpu"):
         row[name] = None if row[name] is None else row[name] == 1
     arrays = [
