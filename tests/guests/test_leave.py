@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.needs import require_root
@@ -39,6 +39,7 @@ _PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(text=st.text() | st.lists(_PIECES | st.text(string.printable, max_size=5), max_size=30).map("".join))
 @example(EXAMPLE)
 def test_any_text_is_understood_or_refused(text: str) -> None:

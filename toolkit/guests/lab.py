@@ -8,6 +8,7 @@ read, and runs only the command it was given.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import sys
 import time
@@ -81,6 +82,10 @@ def agent_command(*arguments: str) -> tuple[str, ...]:
     >>> agent_command("--every", "100ms")[-4:]
     ('-m', 'toolkit.guests.agent', '--every', '100ms')
     """
+    # Compiled here, once, rather than in each guest, which may not write.
+    for name in ("agent", "jobs"):
+        importlib.import_module(f"toolkit.guests.{name}")
+    importlib.import_module("toolkit.sensors.rng")
     # Neither the folder of installed packages, which takes a second to read under TCG, nor compiled files that go with the guest.
     return (sys.executable, "-S", "-B", "-m", "toolkit.guests.agent", *arguments)
 
