@@ -1,4 +1,7 @@
-"""One libvirtd and one booted guest for all tests of this folder; started with the first test that asks, gone with the session."""
+"""One libvirtd and one booted guest for all tests of this folder: started with the first test that asks, gone with the last one.
+
+Not with the session's: an emulated guest costs half a processor while it does nothing.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +71,13 @@ def _pings(agent: GuestAgent) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def daemon() -> Iterator[Daemon]:
     with libvirt_daemon() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guest(daemon: Daemon) -> Iterator[Guest]:
     second = f"<channel type='unix'><source mode='bind'/><target type='virtio' name='{SECOND}'/></channel>"
     xml = booting_xml("guest", debian_image(), daemon.folder, second)
