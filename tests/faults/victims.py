@@ -27,9 +27,10 @@ from typing import Any
 
 import toolkit.__main__
 from toolkit import cli, doctor, mounts, scratch, scratch_folder, spoken, terminal, turns
-from toolkit.experiments import allocation, places, survey
+from toolkit.experiments import allocation, survey
 from toolkit.experiments.allocation import allocate_on
 from toolkit.sensors import allocation as sensor
+from toolkit.sensors import one_file
 from toolkit.store import Store
 
 MIB = 1024 * 1024
@@ -177,7 +178,7 @@ def watch_all(phases: Phases) -> None:
     phases.watch(mounts, "sync_filesystem", "sync")
     phases.watch(sensor, "allocate", "allocate")
     phases.watch(sensor, "_in_child", "allocate in a child")
-    phases.watch(places, "_fragments", "extents")
+    phases.watch(one_file, "_fragments", "extents")
     phases.watch(scratch_folder, "_remove_all", "remove")
     phases.watch(scratch_folder, "_detach_below", "detach")
     phases.watch(scratch_folder, "_delete", "delete")

@@ -66,6 +66,7 @@ def main() -> None:
         order = json.load(file)
     os.umask(0o077)
     processes: list[subprocess.Popen[bytes]] = []
+    abandoned = False
     try:
         owner = os.pidfd_open(order["owner"])
         # If the owner ended before the line above, its number may be another's by now, but never our parent's.
@@ -74,7 +75,7 @@ def main() -> None:
             # One by one: those before one that cannot be started are in the list.
             processes.extend(map(_start, order["commands"]))
             _say([process.pid for process in processes])
-            _keep(owner, processes, logs)
+            abandoned = _keep(owner, processes, logs)
     except OSError as error:
         _say({"error": error.strerror, "file": error.filename})
     finally:
@@ -82,7 +83,7 @@ def main() -> None:
             process.kill()
         for process in processes:
             process.wait()
-        if os.getppid() != order["owner"]:
+        if abandoned or os.getppid() != order["owner"]:
             shutil.rmtree(order["folder"], ignore_errors=True)
 
 
@@ -97,8 +98,11 @@ def _say(what: object) -> None:
         os.write(1, json.dumps(what).encode() + b"\n")
 
 
-def _keep(owner: int, processes: list[subprocess.Popen[bytes]], logs: list[Log]) -> None:
-    """Take down what they print until the owner ends it. Those that ended are not waited for: their numbers stay theirs."""
+def _keep(owner: int, processes: list[subprocess.Popen[bytes]], logs: list[Log]) -> bool:
+    """Take down what they print until the owner ends it. Those that ended are not waited for: their numbers stay theirs.
+
+    Gives whether the owner ended without a word: while it dies, its end of the line is closed before it stops being our parent.
+    """
     poll = select.poll()
     outputs = {process.stdout.fileno(): log for process, log in zip(processes, logs, strict=True) if process.stdout is not None}
     for fd in (0, owner, *outputs):
@@ -106,7 +110,7 @@ def _keep(owner: int, processes: list[subprocess.Popen[bytes]], logs: list[Log])
     while True:
         ready = {fd for fd, _ in poll.poll()}
         if ready & {0, owner}:
-            return
+            return 0 not in ready or not os.read(0, 1)
         for fd in ready:
             said = os.read(fd, _READ_BYTES)
             if said:

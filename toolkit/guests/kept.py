@@ -129,6 +129,7 @@ class Kept:
     def _shut(self) -> None:
         if self._line is not None:
             with self._line, contextlib.suppress(OSError):  # the keeper may have ended
+                self._line.send(b".")  # else the keeper takes us for killed, and removes the folder
                 # Not only closed: a child forked from this process meanwhile holds the line too.
                 self._line.shutdown(socket.SHUT_RDWR)
         if self._keeper is not None:
