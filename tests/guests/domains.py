@@ -187,7 +187,7 @@ def booting_xml(name: str, image: Image, folder: Path, devices: str = "") -> str
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(source), str(folder / source.name)], check=True)
         os.chmod(folder / source.name, 0o666)
     boot = f"<kernel>{folder / image.kernel.name}</kernel><initrd>{folder / image.initrd.name}</initrd>"
-    boot += "<cmdline>root=/dev/vda rw console=ttyS0 panic=-1 quiet</cmdline>"
+    boot += "<cmdline>root=/dev/vda rw console=ttyS0 panic=-1 quiet mitigations=off</cmdline>"
     own = f"""<disk type='file' device='disk'><driver name='qemu' type='raw' cache='unsafe'/>
 <source file='{folder / image.disk.name}'/><target dev='vda' bus='virtio'/></disk>
 <serial type='file'><source path='{folder / "console"}'/></serial>

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.guests.conftest import Guest
-from toolkit.guests.libvirt import attach, channel_socket, detach
+from toolkit.guests.libvirt import channel_socket, detach
 from toolkit.store import Store, open_store
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,11 +32,19 @@ size_mib = 8
 
 
 @pytest.fixture(scope="module")
-def attached(guest: Guest) -> Iterator[Guest]:
-    """The guest with our port and our agent, which may read sources and allocate in one folder."""
+def attached(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    """The guest with our port and our agent, which may read sources and allocate in one folder; by the commands themselves."""
+    leave = tmp_path_factory.mktemp("leave") / "agent.toml"
+    leave.write_text(LEAVE)
+    command = [sys.executable, "-m", "toolkit", "guests"]
     try:
-        attach("guest", uri=guest.uri, agent_config=LEAVE.encode())
+        words = ["attach", "guest", "--agent-config", str(leave), "--json", "--uri", guest.uri]
+        done = json.loads(subprocess.run([*command, *words], capture_output=True, check=True).stdout)
+        assert done["steps"][-1]["outcome"] == "started"
+        assert guest.sh("cat /run/virt-toolkit/agent.toml") == LEAVE.strip()
         yield guest
+        removed = subprocess.run([*command, "detach", "guest", "--uri", guest.uri], capture_output=True, text=True, check=True)
+        assert "removed" in removed.stdout
     finally:
         detach("guest", uri=guest.uri)
 
