@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,8 @@ __all__ = ["report", "write"]
 
 #: Notebooks that run at once: each keeps one processor busy most of its time.
 AT_ONCE = 2
+#: The kernel may give a Ctrl-C to any thread, and Python acts on it when the main thread next wakes: it never sleeps longer.
+_ASLEEP_S = 0.2
 _INDEX = "index.html"
 #: What tells a page of ours from another file; the exporter may order the attributes either way.
 _MARK = re.compile(rf'<meta (?=[^>]*name="generator")[^>]*content="{GENERATOR} ')
@@ -181,14 +183,17 @@ def _all_made(
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="notebook") as pool:
         begun: list[Future[_Made]] = [pool.submit(make, notebook) for notebook in notebooks]
         try:
-            for done, finished in enumerate(as_completed(begun), start=1):
-                progress(done, steps, finished.result().notebook.page)
+            waited = set(begun)
+            while waited:
+                finished, waited = wait(waited, _ASLEEP_S, FIRST_COMPLETED)
+                for done, each in enumerate(finished, start=len(begun) - len(waited) - len(finished) + 1):
+                    progress(done, steps, each.result().notebook.page)
         except BaseException:
             # An interrupt, or a folder that can no longer be written: the threads wait for their kernels, so end these.
             pool.shutdown(wait=False, cancel_futures=True)
             kernels.end_all()
             raise
-        return [finished.result() for finished in begun]
+        return [each.result() for each in begun]
 
 
 def _findings(made: Sequence[_Made]) -> list[Findings]:
