@@ -18,7 +18,7 @@ AGENT_FILES = (
     "sensors/*.py",
     *(
         f"guests/{name}.py"
-        for name in ("__init__", "agent", "introduction", "jobs", "leave", "port", "ring", "scratch_disk", "wire")
+        for name in ("__init__", "agent", "introduction", "jobs", "layouts", "leave", "port", "ring", "scratch_disk", "wire")
     ),
 )
 
