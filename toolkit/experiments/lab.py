@@ -97,10 +97,14 @@ def watch_lab(
     began = time.monotonic()
     first: dict[str, float] = {}
 
-    def seen(channels: list[Status]) -> None:
+    def stored(channels: list[Status]) -> list[Status]:
         for channel in channels:
             if channel.total.records or channel.records_per_s:
                 first.setdefault(channel.guest, time.monotonic() - began)
+        return channels
+
+    def seen(channels: list[Status]) -> None:
+        stored(channels)
         if told is not None:
             told(channels)
 
@@ -110,7 +114,8 @@ def watch_lab(
             receiver.add(Guest(guest.name, guest.sockets[0], host_says(guest.spec.rng)))
         with contextlib.suppress(KeyboardInterrupt):  # one that came before the loop heard signals itself
             receive(receiver, duration_s, seen)
-        return Watched(booted[0].accelerator, receiver.status(), first)
+        # Some were perhaps stored at the very end.
+        return Watched(booted[0].accelerator, stored(receiver.status()), first)
 
 
 def host_says(rng: Unlimited | RngLimit | None) -> dict[str, Any]:
