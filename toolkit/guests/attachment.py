@@ -19,6 +19,7 @@ from toolkit.guests.domain_xml import (
     OUR_CONTROLLER,
     OUR_PORT,
     OUR_RNG,
+    Channel,
     Definition,
     RngLimit,
     controller_xml,
@@ -158,7 +159,7 @@ def _attach_live(domain: Domain, rng: RngLimit | None, done: Attachment, undo: c
         domain.attach(port_xml(), live=True)
         done.note(_PORT, _LIVE, "added")
     else:
-        done.note(_PORT, _LIVE, "there already", "" if port.alias == OUR_PORT else "somebody else's: detach will leave it")
+        _note_port(done, port, _LIVE)
     if new_rng and rng is not None:
         undo.callback(_take_back, domain, OUR_RNG, True)
         domain.attach(rng_xml(rng), live=True)
@@ -188,13 +189,18 @@ def _attach_config(domain: Domain, rng: RngLimit | None, done: Attachment, undo:
         domain.attach(port_xml(), live=False)
         done.note(_PORT, _CONFIG, "added")
     else:
-        done.note(_PORT, _CONFIG, "there already", "" if port.alias == OUR_PORT else "somebody else's: detach will leave it")
+        _note_port(done, port, _CONFIG)
     if new_rng and rng is not None:
         undo.callback(_take_back, domain, OUR_RNG, False)
         domain.attach(rng_xml(rng), live=False)
         done.note(_RNG, _CONFIG, "added", str(rng))
     elif rng is not None:
         done.note(_RNG, _CONFIG, "there already", str(rng))
+
+
+def _note_port(done: Attachment, port: Channel, where: str) -> None:
+    """Say of a port that was there before whose it is."""
+    done.note(_PORT, where, "there already", "" if port.alias == OUR_PORT else "somebody else's: detach will leave it")
 
 
 def _new_rng(domain: Domain, definition: Definition, rng: RngLimit | None) -> bool:

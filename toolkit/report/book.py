@@ -183,10 +183,11 @@ def _all_made(
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="notebook") as pool:
         begun: list[Future[_Made]] = [pool.submit(make, notebook) for notebook in notebooks]
         try:
-            waited = set(begun)
+            done, waited = 0, set(begun)
             while waited:
                 finished, waited = wait(waited, _ASLEEP_S, FIRST_COMPLETED)
-                for done, each in enumerate(finished, start=len(begun) - len(waited) - len(finished) + 1):
+                for each in finished:
+                    done += 1
                     progress(done, steps, each.result().notebook.page)
         except BaseException:
             # An interrupt, or a folder that can no longer be written: the threads wait for their kernels, so end these.
