@@ -44,7 +44,7 @@ app = typer.Typer(
     epilog="Start with: toolkit doctor",
 )
 app.add_typer(cli_receive.app, name="guests")
-app.add_typer(cli_lab.app)
+app.add_typer(cli_lab.app, name="lab")
 
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.
 _FILESYSTEMS = "ext2 ext3 ext4 ext4-noextents xfs btrfs tmpfs"

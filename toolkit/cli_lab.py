@@ -1,14 +1,16 @@
-"""The command ``toolkit lab``: guests made for an experiment."""
+"""The commands of ``toolkit lab``: guests made for an experiment. Alone, it boots one and watches it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.commands import HERE, JsonOption, StoreOption, answer, begin, command, kept
+from toolkit.commands import HERE, JsonOption, StoreOption, alone, answer, begin, kept
 from toolkit.units import parse_bytes, parse_duration_s
 
 if TYPE_CHECKING:
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None,
+    epilog="Start with: toolkit lab --for 30s",
+)
 
 
-@command(app)
-def lab(
+@app.callback(invoke_without_command=True)
+def _lab(
+    context: typer.Context,
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long to watch, once it has booted.")] = "30s",
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="Between two looks; 1ms or more.")] = "100ms",
     rng: Annotated[bool, typer.Option("--rng/--no-rng", help="Give it a virtio-rng.")] = True,
@@ -47,6 +53,26 @@ def lab(
     Example:  toolkit lab --for 30s
               toolkit lab --cpu qemu64 --append 'random.trust_cpu=off random.trust_bootloader=off' --rng-bytes 4 --rng-period 4s
     """
+    if alone(context):
+        from toolkit.terminal import guarded
+
+        watch = functools.partial(_watch, duration, every, rng, rng_bytes, rng_period, cpu, append, pair, store, json)
+        raise typer.Exit(guarded(watch))
+
+
+def _watch(
+    duration: str,
+    every: str,
+    rng: bool,
+    rng_bytes: str | None,
+    rng_period: str,
+    cpu: str,
+    append: str,
+    pair: bool,
+    store: Path,
+    json: bool,
+) -> None:
+    """Do what ``toolkit lab`` says when it stands alone."""
     import pandas as pd
 
     from toolkit import spoken_channels

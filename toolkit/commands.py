@@ -28,6 +28,7 @@ __all__ = [
     "SeedOption",
     "ShownOption",
     "StoreOption",
+    "alone",
     "answer",
     "begin",
     "command",
@@ -74,6 +75,17 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         return called
 
     return made
+
+
+def alone(context: typer.Context) -> bool:
+    """Whether a family alone is meant, and none of its commands; options before one of those would be lost, and are refused."""
+    if context.invoked_subcommand is None:
+        return True
+    for parameter in context.command.params:
+        # By its name: typer brings an enumeration of its own along.
+        if getattr(context.get_parameter_source(parameter.name or ""), "name", None) == "COMMANDLINE":
+            raise typer.BadParameter(f"options of {context.invoked_subcommand} stand after it", param_hint=parameter.opts[0])
+    return False
 
 
 def begin(
