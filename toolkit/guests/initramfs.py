@@ -10,10 +10,11 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from toolkit.errors import LabError
+from toolkit.guests import cpio
 from toolkit.guests.machine import LabGuest, Places
 from toolkit.lab_needs import GuestKernel, module_name
 from toolkit.markup import visible
@@ -25,13 +26,6 @@ INIT = "rdinit=/lab/init"
 
 _SCRIPT = Path(__file__).with_name("lab_init.sh")
 _PATIENCE_S = 60.0
-
-# cpio(5), the "new ASCII format" (newc), which Documentation/driver-api/early-userspace/buffer-format.rst of the kernel describes.
-_MAGIC = b"070701"
-_FOLDER, _FILE = 0o40755, 0o100755
-_ALIGNMENT = 4
-_BLOCK_BYTES = 512
-_TRAILER = "TRAILER!!!"
 
 
 def write(specs: Sequence[LabGuest], places: Sequence[Places], kernel: GuestKernel, environment: Mapping[str, str]) -> None:
@@ -56,10 +50,9 @@ def write(specs: Sequence[LabGuest], places: Sequence[Places], kernel: GuestKern
     try:
         for spec, place in zip(specs, places, strict=True):
             if spec is specs[0]:
-                archive = _made_by_virtme(kernel, place.folder)
+                made = _made_by_virtme(kernel, place.folder)
             ours = {"lab/init": _SCRIPT.read_bytes(), "lab/settings": _settings(spec, kernel, {**environment, **spec.environment})}
-            # Archives begin at whole blocks.
-            place.initramfs.write_bytes(archive + bytes(-len(archive) % _BLOCK_BYTES) + b"".join(_cpio(ours)))
+            place.initramfs.write_bytes(made + bytes(-len(made) % cpio.BLOCK_BYTES) + cpio.archive(ours))
     except OSError as error:
         what = f"The initramfs of a lab guest cannot be written to {error.filename}: {error.strerror}"
         raise LabError(what, "Free some space there, or set TOOLKIT_SCRATCH to another folder.") from error
@@ -109,23 +102,3 @@ def _settings(spec: LabGuest, kernel: GuestKernel, environment: Mapping[str, str
     run = shlex.join(["busybox", "env", "-i", *words, "busybox", "chroot", "/guest", *spec.command])
     modules = " ".join(f"{module_name(path)}:{path}" for path in kernel.modules(spec.modules()))
     return os.fsencode(f"hostname={shlex.quote(spec.name)}\nmodules={shlex.quote(modules)}\nrun_command() {{\n{run}\n}}\n")
-
-
-def _cpio(files: Mapping[str, bytes]) -> Iterator[bytes]:
-    """The folder ``lab`` with some files in it, as an archive."""
-    yield _member("lab", b"", _FOLDER, 1)
-    for number, (name, content) in enumerate(files.items(), 2):
-        yield _member(name, content, _FILE, number)
-    yield _member(_TRAILER, b"", 0, 0)
-
-
-def _member(name: str, content: bytes, mode: int, inode: int) -> bytes:
-    path = name.encode("ascii") + b"\0"
-    owner = modified = device = checksum = 0
-    links = 1
-    fields = [inode, mode, owner, owner, links, modified, len(content), device, device, device, device, len(path), checksum]
-    return _aligned(_MAGIC + b"".join(b"%08X" % each for each in fields) + path) + _aligned(content)
-
-
-def _aligned(content: bytes) -> bytes:
-    return content + bytes(-len(content) % _ALIGNMENT)

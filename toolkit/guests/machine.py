@@ -7,60 +7,33 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from toolkit.errors import UsageError
+from toolkit.guests.devices import (
+    CONFINED,
+    EGD,
+    MOST_PORTS,
+    RngLimit,
+    Unlimited,
+    check_rng,
+    port_device,
+    port_name,
+    ports,
+    rng_device,
+    socket_chardev,
+)
 from toolkit.guests.scratch_disk import SERIAL
-from toolkit.guests.wire import PORT_NAME
 from toolkit.units import bytes_text
 
-__all__ = ["MOST_PORTS", "LabGuest", "Places", "RngLimit", "Unlimited", "command_line", "port_name"]
+__all__ = ["MOST_PORTS", "LabGuest", "Places", "RngLimit", "Unlimited", "check_name", "command_line", "port_device", "port_name"]
 
 _MIB = 1024 * 1024
-
-#: Ports of one guest.
-MOST_PORTS = 31
-# A virtio-serial device has 31, but its first is kept for a console (hw/char/virtio-serial-bus.c): the last needs another device.
-_PORTS_OF_A_DEVICE = 30
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 # unix(7): sun_path, with its final zero.
 _MOST_PATH_BYTES = 107
 # Debian's kernel and its initramfs do not boot in less.
 _LEAST_MEMORY_BYTES = 192 * _MIB
-
-Backend = Literal["random", "builtin"]
-_BACKENDS: Mapping[Backend, str] = {"random": "rng-random,id=rng,filename=/dev/urandom", "builtin": "rng-builtin,id=rng"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unlimited:
-    """A virtio-rng without a limit.
-
-    Attributes
-    ----------
-    backend : str
-        ``random``: QEMU reads the host's /dev/urandom; ``builtin``: QEMU's own getrandom.
-    """
-
-    backend: Backend = "random"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RngLimit:
-    """A virtio-rng that gives so many bytes a period, in a burst.
-
-    Attributes
-    ----------
-    max_bytes, period_ms : int
-        The limit.
-    backend : str
-        As in :class:`Unlimited`.
-    """
-
-    max_bytes: int
-    period_ms: int
-    backend: Backend = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +84,7 @@ class LabGuest:
         UsageError
             Names what is wrong, and what can be given.
         """
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"{self.name!r} is no name for a lab guest", "Up to 32 letters, digits, '-' and '_'.")
+        check_name(self.name)
         if not 1 <= self.ports <= MOST_PORTS:
             raise UsageError(f"A lab guest cannot have {self.ports} ports", f"Give 1 to {MOST_PORTS}.")
         if self.cpus < 1 or self.memory_bytes < _LEAST_MEMORY_BYTES or self.memory_bytes % _MIB:
@@ -123,10 +95,9 @@ class LabGuest:
             )
         if not self.command:
             raise UsageError(f"The lab guest {self.name!r} has nothing to run", "Give its command.")
-        if isinstance(self.rng, RngLimit) and (self.rng.max_bytes < 1 or self.rng.period_ms < 1):
-            raise UsageError("A virtio-rng's limit is at least 1 byte in at least 1 ms", "For no limit give Unlimited().")
-        if self.rng is not None and self.rng.backend not in _BACKENDS:
-            raise UsageError(f"{self.rng.backend!r} is no backend of virtio-rng here", f"Give one of: {', '.join(_BACKENDS)}.")
+        check_rng(self.rng)
+        if self.rng is not None and self.rng.backend == EGD:
+            raise UsageError("Such a lab guest has nothing that feeds rng-egd", "Give another backend.")
         for disk in self.images():
             if not disk.is_file():
                 raise UsageError(f"{str(disk)!r} is no disk image", "Make one first, for example with: truncate -s 1G IMAGE")
@@ -140,6 +111,18 @@ class LabGuest:
         return ["overlay", "virtio_console", *["virtio_rng"] * (self.rng is not None), *["virtio_blk"] * bool(self.images())]
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no name for a lab guest.
+
+    Raises
+    ------
+    UsageError
+        Says what a name is.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a lab guest", "Up to 32 letters, digits, '-' and '_'.")
+
+
 @dataclass(frozen=True)
 class Places:
     """Where a guest's files lie: in a private folder, and gone with it."""
@@ -151,6 +134,11 @@ class Places:
     def qmp(self) -> Path:
         """The monitor's socket."""
         return self.folder / f"{self.name}.qmp"
+
+    @property
+    def egd(self) -> Path:
+        """Where a feeder of its virtio-rng may come."""
+        return self.folder / f"{self.name}.egd"
 
     @property
     def console(self) -> Path:
@@ -183,57 +171,23 @@ class Places:
             )
 
 
-def port_name(port: int) -> str:
-    """What a port is called in the guest, counted from 0: /dev/virtio-ports/NAME.
-
-    Examples
-    --------
-    >>> port_name(0), port_name(30)
-    ('org.virt_toolkit.agent.0', 'org.virt_toolkit.agent.30')
-    """
-    return f"{PORT_NAME.rpartition('.')[0]}.{port}"
-
-
 def command_line(guest: LabGuest, places: Places, *, qemu: str, image: Path, accelerator: str, init: str) -> list[str]:
     """QEMU's command line: no network, no disk but those asked for, the host's root read-only, the console to standard output."""
     said = f"console=ttyS0 quiet panic=-1 {init} {guest.append}".rstrip()
     return [
-        *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        # What a guest that breaks out of its devices may not do: start programs, or become another user.
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *(qemu, *CONFINED),
         *("-name", f"virt-toolkit-lab-{guest.name}"),
         *("-machine", "q35", "-accel", accelerator, "-cpu", guest.cpu),
         *("-smp", str(guest.cpus), "-m", f"{guest.memory_bytes // _MIB}M"),
         *("-kernel", str(image), "-initrd", str(places.initramfs), "-append", said),
         *("-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"),
-        *("-chardev", _socket("qmp", places.qmp), "-mon", "chardev=qmp,mode=control"),
+        *("-chardev", socket_chardev("qmp", places.qmp), "-mon", "chardev=qmp,mode=control"),
         *("-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=root,mount_tag=/dev/root"),
-        *_rng(guest.rng),
+        *rng_device(guest.rng),
         *_disks(guest),
-        *_ports(guest.ports, places),
+        *ports([places.socket(port) for port in range(guest.ports)]),
     ]
-
-
-def port_device(port: int) -> dict[str, str | int]:
-    """What device_add takes for a port."""
-    device, place = divmod(port, _PORTS_OF_A_DEVICE)
-    return {
-        "driver": "virtserialport",
-        "id": f"port{port}",
-        "bus": f"serial{device}.0",
-        "nr": place + 1,
-        "chardev": f"port{port}",
-        "name": port_name(port),
-    }
-
-
-def _rng(rng: Unlimited | RngLimit | None) -> Iterator[str]:
-    if rng is None:
-        return
-    yield from ("-object", _BACKENDS[rng.backend])
-    limit = f",max-bytes={rng.max_bytes},period={rng.period_ms}" if isinstance(rng, RngLimit) else ""
-    yield from ("-device", f"virtio-rng-pci,rng=rng{limit}")
 
 
 def _disks(guest: LabGuest) -> Iterator[str]:
@@ -244,17 +198,3 @@ def _disks(guest: LabGuest) -> Iterator[str]:
         # By its serial number the agent knows the disk that may be overwritten; the label in it says the same once more.
         serial = f",serial={SERIAL}" if number == len(guest.disks) else ""
         yield from ("-device", f"virtio-blk-pci,drive=disk{number}{serial}")
-
-
-def _ports(count: int, places: Places) -> Iterator[str]:
-    for device in range(-(-count // _PORTS_OF_A_DEVICE)):
-        yield from ("-device", f"virtio-serial-pci,id=serial{device}")
-    for port in range(count):
-        yield from ("-chardev", _socket(f"port{port}", places.socket(port)))
-        # It takes the driver's name as just another property.
-        yield from ("-device", ",".join(f"{name}={value}" for name, value in port_device(port).items()))
-
-
-def _socket(name: str, path: Path) -> str:
-    # QEMU's way to say a comma inside a value.
-    return f"socket,id={name},path={str(path).replace(',', ',,')},server=on,wait=off"

@@ -1,0 +1,158 @@
+"""Parts of QEMU's command line that every kind of lab guest has: its virtio-rng with what feeds it, ports, sockets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toolkit.errors import UsageError
+from toolkit.guests import egd
+from toolkit.guests.wire import PORT_NAME
+
+__all__ = [
+    "BACKENDS",
+    "CONFINED",
+    "EGD",
+    "MOST_PORTS",
+    "Backend",
+    "RngLimit",
+    "Unlimited",
+    "check_rng",
+    "egd_feeder",
+    "port_device",
+    "port_name",
+    "ports",
+    "rng_device",
+    "socket_chardev",
+]
+
+#: Ports of one guest.
+MOST_PORTS = 31
+# A virtio-serial device has 31, but its first is kept for a console (hw/char/virtio-serial-bus.c): the last needs another device.
+_PORTS_OF_A_DEVICE = 30
+
+#: What QEMU itself gets: no device that was not asked for, and what a guest that breaks out of its devices may not do: start
+#: programs, or become another user.
+CONFINED = (
+    *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+    *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+)
+
+Backend = Literal["random", "builtin", "/dev/random", "/dev/urandom", "/dev/hwrng", "egd"]
+
+#: The backend that needs a feeder beside QEMU: :func:`egd_feeder`.
+EGD: Backend = "egd"
+
+#: What feeds a virtio-rng, and how QEMU is told.
+BACKENDS: Mapping[Backend, str] = {
+    "random": "rng-random,id=rng,filename=/dev/urandom",
+    "builtin": "rng-builtin,id=rng",
+    "/dev/random": "rng-random,id=rng,filename=/dev/random",
+    "/dev/urandom": "rng-random,id=rng,filename=/dev/urandom",
+    "/dev/hwrng": "rng-random,id=rng,filename=/dev/hwrng",
+    EGD: "rng-egd,id=rng,chardev=egd",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlimited:
+    """A virtio-rng without a limit.
+
+    Attributes
+    ----------
+    backend : str
+        ``random`` or the path of one of the host's devices: QEMU reads it, /dev/urandom for ``random``; ``builtin``: QEMU's own
+        getrandom; ``egd``: a program that QEMU asks over a socket.
+    """
+
+    backend: Backend = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RngLimit:
+    """A virtio-rng that gives so many bytes a period, in a burst.
+
+    Attributes
+    ----------
+    max_bytes, period_ms : int
+        The limit.
+    backend : str
+        As in :class:`Unlimited`.
+    """
+
+    max_bytes: int
+    period_ms: int
+    backend: Backend = "random"
+
+
+def check_rng(rng: Unlimited | RngLimit | None) -> None:
+    """Refuse a virtio-rng that cannot be meant.
+
+    Raises
+    ------
+    UsageError
+        Names what can be given.
+    """
+    if isinstance(rng, RngLimit) and (rng.max_bytes < 1 or rng.period_ms < 1):
+        raise UsageError("A virtio-rng's limit is at least 1 byte in at least 1 ms", "For no limit give Unlimited().")
+    if rng is not None and rng.backend not in BACKENDS:
+        raise UsageError(f"{rng.backend!r} is no backend of virtio-rng here", f"Give one of: {', '.join(BACKENDS)}.")
+
+
+def rng_device(rng: Unlimited | RngLimit | None, egd_socket: Path | None = None) -> Iterator[str]:
+    """QEMU's arguments for a virtio-rng; ``egd_socket`` is where a feeder may come, for the backend that needs one."""
+    if rng is None:
+        return
+    if rng.backend == EGD and egd_socket is not None:
+        yield from ("-chardev", socket_chardev("egd", egd_socket))
+    yield from ("-object", BACKENDS[rng.backend])
+    limit = f",max-bytes={rng.max_bytes},period={rng.period_ms}" if isinstance(rng, RngLimit) else ""
+    yield from ("-device", f"virtio-rng-pci,rng=rng{limit}")
+
+
+def egd_feeder(egd_socket: Path) -> list[str]:
+    """The command that answers what the backend ``egd`` asks for."""
+    return [sys.executable, "-I", "-S", egd.__file__, str(egd_socket)]
+
+
+def port_name(port: int) -> str:
+    """What a port is called in the guest, counted from 0: /dev/virtio-ports/NAME.
+
+    Examples
+    --------
+    >>> port_name(0), port_name(30)
+    ('org.virt_toolkit.agent.0', 'org.virt_toolkit.agent.30')
+    """
+    return f"{PORT_NAME.rpartition('.')[0]}.{port}"
+
+
+def port_device(port: int) -> dict[str, str | int]:
+    """What device_add takes for a port."""
+    device, place = divmod(port, _PORTS_OF_A_DEVICE)
+    return {
+        "driver": "virtserialport",
+        "id": f"port{port}",
+        "bus": f"serial{device}.0",
+        "nr": place + 1,
+        "chardev": f"port{port}",
+        "name": port_name(port),
+    }
+
+
+def ports(sockets: list[Path]) -> Iterator[str]:
+    """QEMU's arguments for ports, with the host's end of each."""
+    for device in range(-(-len(sockets) // _PORTS_OF_A_DEVICE)):
+        yield from ("-device", f"virtio-serial-pci,id=serial{device}")
+    for port, path in enumerate(sockets):
+        yield from ("-chardev", socket_chardev(f"port{port}", path))
+        # It takes the driver's name as just another property.
+        yield from ("-device", ",".join(f"{name}={value}" for name, value in port_device(port).items()))
+
+
+def socket_chardev(name: str, path: Path) -> str:
+    """A socket of QEMU's, at which one peer may come at a time."""
+    # QEMU's way to say a comma inside a value.
+    return f"socket,id={name},path={str(path).replace(',', ',,')},server=on,wait=off"

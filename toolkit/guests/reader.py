@@ -1,0 +1,187 @@
+"""The program that reads a source in a guest without Python, and writes down when: an ELF file of some four hundred bytes.
+
+A guest that is booted to see how its random number generator fares holds a kernel, busybox and this. Busybox has no getrandom, and
+a shell's clock is no instrument. So the loop ``clock_gettime, read, clock_gettime`` stands here as machine code, made anew for each
+reading, with its source, its block and its budget in it. Records go to a mapped file, its standard output: no system call lies
+between two reads but the clock's, and a read that never returns is there too, as one that was called, after the program is killed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from toolkit.errors import UsageError
+from toolkit.sensors.source_reader import GETRANDOM
+
+__all__ = ["MACHINE_CODE", "RECORD_BYTES", "Reading", "program", "readings"]
+
+#: x86-64, as Linux starts a program: no registers are given. tests/guests/test_reader.py assembles what the comments say.
+MACHINE_CODE = bytes.fromhex(
+    "4531ed"  # xor %r13d, %r13d                        getrandom has no file
+    "803c252802400000"  # cmpb $0, 0x400228             path: empty for getrandom
+    "7413"  # je map
+    "b802000000"  # mov $2, %eax                        open(path, O_RDONLY)
+    "bf28024000"  # mov $0x400228, %edi
+    "31f6"  # xor %esi, %esi
+    "31d2"  # xor %edx, %edx
+    "0f05"  # syscall
+    "4989c5"  # mov %rax, %r13                          the file, or what refused it
+    "b809000000"  # map: mov $9, %eax                   mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, 1, 0)
+    "31ff"  # xor %edi, %edi
+    "488b342500024000"  # mov 0x400200, %rsi            length
+    "ba03000000"  # mov $3, %edx
+    "41ba01000000"  # mov $1, %r10d
+    "41b801000000"  # mov $1, %r8d
+    "4531c9"  # xor %r9d, %r9d
+    "0f05"  # syscall
+    "4885c0"  # test %rax, %rax
+    "0f8899000000"  # js failed
+    "4889c3"  # mov %rax, %rbx                          the record that is written next
+    "4c896b10"  # mov %r13, 16(%rbx)                    what refused the file, if anything did
+    "4d85ed"  # test %r13, %r13
+    "0f8889000000"  # js failed
+    "41bf10024000"  # mov $0x400210, %r15d              until = now + budget
+    "e88a000000"  # call clock
+    "488b042508024000"  # mov 0x400208, %rax            budget
+    "4801042510024000"  # add %rax, 0x400210            until
+    "4989df"  # again: mov %rbx, %r15                   called_ns
+    "e872000000"  # call clock
+    "488b142520024000"  # mov 0x400220, %rdx            block
+    "803c252802400000"  # cmpb $0, 0x400228
+    "740e"  # je draw
+    "31c0"  # xor %eax, %eax                            read(file, buffer, block)
+    "4c89ef"  # mov %r13, %rdi
+    "be78024000"  # mov $0x400278, %esi
+    "0f05"  # syscall
+    "eb11"  # jmp gave
+    "b83e010000"  # draw: mov $318, %eax                getrandom(buffer, block, 0)
+    "bf78024000"  # mov $0x400278, %edi
+    "4889d6"  # mov %rdx, %rsi
+    "31d2"  # xor %edx, %edx
+    "0f05"  # syscall
+    "48894310"  # gave: mov %rax, 16(%rbx)              what it gave
+    "4989c6"  # mov %rax, %r14
+    "4c8d7b08"  # lea 8(%rbx), %r15                     returned_ns
+    "e831000000"  # call clock
+    "4d85f6"  # test %r14, %r14
+    "7e1c"  # jle done                                  an error, or the end of a file
+    "488b4308"  # mov 8(%rbx), %rax
+    "483b042510024000"  # cmp 0x400210, %rax
+    "730e"  # jae done                                  the budget is used up
+    "4883c318"  # add $24, %rbx
+    "48ff0c2518024000"  # decq 0x400218                 most
+    "7596"  # jnz again
+    "31ff"  # done: xor %edi, %edi
+    "eb05"  # jmp leave
+    "bf01000000"  # failed: mov $1, %edi
+    "b83c000000"  # leave: mov $60, %eax                exit(edi)
+    "0f05"  # syscall
+    "b8e4000000"  # clock: mov $228, %eax               clock_gettime(CLOCK_BOOTTIME, timespec), in ns to where r15 says
+    "bf07000000"  # mov $7, %edi
+    "be68024000"  # mov $0x400268, %esi
+    "0f05"  # syscall
+    "486904256802400000ca9a3b"  # imul $1000000000, 0x400268, %rax
+    "4803042570024000"  # add 0x400270, %rax
+    "498907"  # mov %rax, (%r15)
+    "c3"  # ret
+)
+
+# elf(5): one segment, which holds the headers, the code, and the data that the code names by its address.
+_BASE = 0x400000
+_HEADERS = struct.Struct("<4s5B7x2HI3QI6H" + "2I6Q")
+_DATA = _BASE + 0x200
+_PLACES = struct.Struct("<QQQQQ64s")
+_TIMESPEC_BYTES = 16
+_MOST_BLOCK_BYTES = 1 << 16
+
+_RECORD = struct.Struct("<qqq")
+#: A record's size: when it was called and when it returned (CLOCK_BOOTTIME, ns), and what it gave.
+RECORD_BYTES = _RECORD.size
+
+_NS_PER_S = 10**9
+
+
+class Reading(NamedTuple):
+    """One read.
+
+    Attributes
+    ----------
+    called_ns : int
+        CLOCK_BOOTTIME.
+    returned_ns : int or None
+        CLOCK_BOOTTIME; None if it had not returned.
+    read_bytes : int or None
+        What it gave; None if it failed, or had not returned.
+    errno : int or None
+        Why it failed.
+    """
+
+    called_ns: int
+    returned_ns: int | None
+    read_bytes: int | None
+    errno: int | None
+
+
+def program(source: str, block_bytes: int, budget_s: float, most_reads: int) -> bytes:
+    r"""Make the program; it ends when its budget is used up, after the most reads, or with an error.
+
+    Parameters
+    ----------
+    source : str
+        ``getrandom``, or a path in the guest.
+    block_bytes : int
+        What it asks for at once, 64 KiB at most.
+    budget_s : float
+        Looked at after each read: one that waits is not cut short.
+    most_reads : int
+        How many; its standard output must be a file of as many records, for reading and writing.
+
+    Raises
+    ------
+    UsageError
+        If a block or a path is too long, or nothing could be read.
+
+    Examples
+    --------
+    >>> program("getrandom", 32, 1.0, 10)[:4]
+    b'\x7fELF'
+    """
+    path = b"" if source == GETRANDOM else source.encode()
+    if len(path) > 63 or b"\0" in path or not 1 <= block_bytes <= _MOST_BLOCK_BYTES or most_reads < 1 or budget_s < 0:
+        raise UsageError(
+            f"{source!r} cannot be read in blocks of {block_bytes} bytes, {most_reads} times",
+            "Give getrandom or a path of at most 63 bytes, 1 byte to 64 KiB, and at least one read.",
+        )
+    budget_ns = min(round(budget_s * _NS_PER_S), 2**62)
+    data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, path)
+    file_bytes = _DATA - _BASE + len(data)
+    memory_bytes = file_bytes + _TIMESPEC_BYTES + _MOST_BLOCK_BYTES
+    headers = _HEADERS.pack(
+        *(b"\x7fELF", 2, 1, 1, 0, 0),  # 64 bits, little-endian
+        *(2, 62, 1, _BASE + _HEADERS.size, 64, 0, 0, 64, 56, 1, 64, 0, 0),  # an executable for x86-64 with one program header
+        *(1, 7, 0, _BASE, _BASE, file_bytes, memory_bytes, 0x1000),  # loaded as it is; read, written and executed
+    )
+    return (headers + MACHINE_CODE).ljust(_DATA - _BASE, b"\0") + data
+
+
+def readings(records: bytes) -> list[Reading]:
+    """The reads that a program wrote down; a time that cannot be ends them, since a guest may have written anything.
+
+    Examples
+    --------
+    >>> readings(_RECORD.pack(5, 9, 32) + _RECORD.pack(9, 0, 0) + bytes(48))[1]
+    Reading(called_ns=9, returned_ns=None, read_bytes=None, errno=None)
+    """
+    found = []
+    before = 0
+    for called, returned, gave in _RECORD.iter_unpack(records[: len(records) // RECORD_BYTES * RECORD_BYTES]):
+        if gave < 0 and not called:  # it could not be opened
+            found.append(Reading(before, before, None, int(-gave)))
+        if called < max(before, 1) or (returned and returned < called):
+            break
+        found.append(Reading(called, returned or None, gave if returned and gave >= 0 else None, int(-gave) if gave < 0 else None))
+        if not returned:
+            break
+        before = returned
+    return found
