@@ -8,6 +8,7 @@ between two reads but the clock's, and a read that never returns is there too, a
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import NamedTuple
 
@@ -19,11 +20,11 @@ __all__ = ["MACHINE_CODE", "RECORD_BYTES", "Reading", "program", "readings"]
 #: x86-64, as Linux starts a program: no registers are given. tests/guests/test_reader.py assembles what the comments say.
 MACHINE_CODE = bytes.fromhex(
     "4531ed"  # xor %r13d, %r13d                        getrandom has no file
-    "803c252802400000"  # cmpb $0, 0x400228             path: empty for getrandom
-    "7413"  # je map
-    "b802000000"  # mov $2, %eax                        open(path, O_RDONLY)
-    "bf28024000"  # mov $0x400228, %edi
-    "31f6"  # xor %esi, %esi
+    "803c254002400000"  # cmpb $0, 0x400240             path: empty for getrandom
+    "7419"  # je map
+    "b802000000"  # mov $2, %eax                        open(path, flags)
+    "bf40024000"  # mov $0x400240, %edi
+    "488b342528024000"  # mov 0x400228, %rsi            flags
     "31d2"  # xor %edx, %edx
     "0f05"  # syscall
     "4989c5"  # mov %rax, %r13                          the file, or what refused it
@@ -36,54 +37,73 @@ MACHINE_CODE = bytes.fromhex(
     "4531c9"  # xor %r9d, %r9d
     "0f05"  # syscall
     "4885c0"  # test %rax, %rax
-    "0f8899000000"  # js failed
+    "0f88e6000000"  # js failed
     "4889c3"  # mov %rax, %rbx                          the record that is written next
+    "4889042500024000"  # mov %rax, 0x400200
     "4c896b10"  # mov %r13, 16(%rbx)                    what refused the file, if anything did
     "4d85ed"  # test %r13, %r13
-    "0f8889000000"  # js failed
+    "0f88ce000000"  # js failed
     "41bf10024000"  # mov $0x400210, %r15d              until = now + budget
-    "e88a000000"  # call clock
+    "e8cf000000"  # call clock
     "488b042508024000"  # mov 0x400208, %rax            budget
     "4801042510024000"  # add %rax, 0x400210            until
     "4989df"  # again: mov %rbx, %r15                   called_ns
-    "e872000000"  # call clock
-    "488b142520024000"  # mov 0x400220, %rdx            block
-    "803c252802400000"  # cmpb $0, 0x400228
+    "e8b7000000"  # call clock
+    "488b142520024000"  # try: mov 0x400220, %rdx       block
+    "803c254002400000"  # cmpb $0, 0x400240
     "740e"  # je draw
     "31c0"  # xor %eax, %eax                            read(file, buffer, block)
     "4c89ef"  # mov %r13, %rdi
-    "be78024000"  # mov $0x400278, %esi
+    "be90024000"  # mov $0x400290, %esi
     "0f05"  # syscall
     "eb11"  # jmp gave
     "b83e010000"  # draw: mov $318, %eax                getrandom(buffer, block, 0)
-    "bf78024000"  # mov $0x400278, %edi
+    "bf90024000"  # mov $0x400290, %edi
     "4889d6"  # mov %rdx, %rsi
     "31d2"  # xor %edx, %edx
     "0f05"  # syscall
-    "48894310"  # gave: mov %rax, 16(%rbx)              what it gave
+    "4883f8f5"  # gave: cmp $-11, %rax                  EAGAIN: it has nothing yet
+    "751f"  # jne came
+    "e884000000"  # call now
+    "483b042510024000"  # cmp 0x400210, %rax
+    "7349"  # jae done                                  the budget is used up: a read that has not returned
+    "b823000000"  # mov $35, %eax                       nanosleep(pause, 0); a pause of nothing returns at once
+    "bf30024000"  # mov $0x400230, %edi
+    "31f6"  # xor %esi, %esi
+    "0f05"  # syscall
+    "ebaa"  # jmp try
+    "48894310"  # came: mov %rax, 16(%rbx)              what it gave
     "4989c6"  # mov %rax, %r14
     "4c8d7b08"  # lea 8(%rbx), %r15                     returned_ns
-    "e831000000"  # call clock
+    "e851000000"  # call clock
     "4d85f6"  # test %r14, %r14
-    "7e1c"  # jle done                                  an error, or the end of a file
+    "7e24"  # jle done                                  an error, or the end of a file
     "488b4308"  # mov 8(%rbx), %rax
     "483b042510024000"  # cmp 0x400210, %rax
-    "730e"  # jae done                                  the budget is used up
+    "7316"  # jae done                                  the budget is used up
     "4883c318"  # add $24, %rbx
     "48ff0c2518024000"  # decq 0x400218                 most
-    "7596"  # jnz again
-    "31ff"  # done: xor %edi, %edi
+    "0f856dffffff"  # jnz again
+    "4883eb18"  # sub $24, %rbx
+    "b84d000000"  # done: mov $77, %eax                 ftruncate(1, what was written): this record, and those before
+    "bf01000000"  # mov $1, %edi
+    "488d7318"  # lea 24(%rbx), %rsi
+    "482b342500024000"  # sub 0x400200, %rsi            the mapping's address, in place of its length
+    "0f05"  # syscall
+    "31ff"  # xor %edi, %edi
     "eb05"  # jmp leave
     "bf01000000"  # failed: mov $1, %edi
     "b83c000000"  # leave: mov $60, %eax                exit(edi)
     "0f05"  # syscall
-    "b8e4000000"  # clock: mov $228, %eax               clock_gettime(CLOCK_BOOTTIME, timespec), in ns to where r15 says
-    "bf07000000"  # mov $7, %edi
-    "be68024000"  # mov $0x400268, %esi
-    "0f05"  # syscall
-    "486904256802400000ca9a3b"  # imul $1000000000, 0x400268, %rax
-    "4803042570024000"  # add 0x400270, %rax
+    "e804000000"  # clock: call now                     in ns to where r15 says
     "498907"  # mov %rax, (%r15)
+    "c3"  # ret
+    "b8e4000000"  # now: mov $228, %eax                 clock_gettime(CLOCK_BOOTTIME, timespec), in ns
+    "bf07000000"  # mov $7, %edi
+    "be80024000"  # mov $0x400280, %esi
+    "0f05"  # syscall
+    "486904258002400000ca9a3b"  # imul $1000000000, 0x400280, %rax
+    "4803042588024000"  # add 0x400288, %rax
     "c3"  # ret
 )
 
@@ -91,7 +111,7 @@ MACHINE_CODE = bytes.fromhex(
 _BASE = 0x400000
 _HEADERS = struct.Struct("<4s5B7x2HI3QI6H" + "2I6Q")
 _DATA = _BASE + 0x200
-_PLACES = struct.Struct("<QQQQQ64s")
+_PLACES = struct.Struct("<QQQQQQQQ64s")
 _TIMESPEC_BYTES = 16
 _MOST_BLOCK_BYTES = 1 << 16
 
@@ -123,7 +143,7 @@ class Reading(NamedTuple):
     errno: int | None
 
 
-def program(source: str, block_bytes: int, budget_s: float, most_reads: int) -> bytes:
+def program(source: str, block_bytes: int, budget_s: float, most_reads: int, *, pause_s: float | None = None) -> bytes:
     r"""Make the program; it ends when its budget is used up, after the most reads, or with an error.
 
     Parameters
@@ -133,9 +153,12 @@ def program(source: str, block_bytes: int, budget_s: float, most_reads: int) -> 
     block_bytes : int
         What it asks for at once, 64 KiB at most.
     budget_s : float
-        Looked at after each read: one that waits is not cut short.
+        Looked at after each read: one that waits in the kernel is not cut short.
     most_reads : int
         How many; its standard output must be a file of as many records, for reading and writing.
+    pause_s : float, optional
+        Ask without waiting, and after an answer of nothing ask again after this pause: a driver that keeps a waiting reader until
+        all it asked for is there gives what has come to one that does not wait. Such a read is one, from its first call on.
 
     Raises
     ------
@@ -154,7 +177,9 @@ def program(source: str, block_bytes: int, budget_s: float, most_reads: int) -> 
             "Give getrandom or a path of at most 63 bytes, 1 byte to 64 KiB, and at least one read.",
         )
     budget_ns = min(round(budget_s * _NS_PER_S), 2**62)
-    data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, path)
+    flags = 0 if pause_s is None else os.O_NONBLOCK
+    pause = divmod(round((pause_s or 0.0) * _NS_PER_S), _NS_PER_S)
+    data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, flags, *pause, path)
     file_bytes = _DATA - _BASE + len(data)
     memory_bytes = file_bytes + _TIMESPEC_BYTES + _MOST_BLOCK_BYTES
     headers = _HEADERS.pack(

@@ -1,0 +1,193 @@
+"""One boot of a cell of a plan: the guest for it, and what it tells as a row of ``boots``."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import LabError, UnavailableError
+from toolkit.experiments.boot_plan import FEEDERS, Boot, BootPlan, Cell
+from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.guests.reader import program, readings
+from toolkit.guests.recorded import RecordedGuest, recorded
+from toolkit.guests.tiny import TinyGuest, boot_tiny
+from toolkit.lab_needs import GuestKernel
+
+__all__ = ["Measured", "boot_once", "guest_for"]
+
+_SCRIPT = Path(__file__).with_name("readiness.sh")
+_ASK_BYTES, _ASKS = 32, 64
+# From QEMU's start to the guest's first process, on a busy machine without KVM; and its result's way.
+_SLACK_S = 120.0
+_CPU = {"trusted": "max", "untrusted": "max", "absent": "max,rdrand=off,rdseed=off"}
+_NS_PER_S = 10**9
+_TICKS_PER_S = 100
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one boot gave.
+
+    Attributes
+    ----------
+    boot : dict
+        Columns of ``boots``, guest and boot_id among them.
+    rng_state : dict or None
+        Columns of ``rng_state``, if the guest said anything.
+    """
+
+    boot: dict[str, Any]
+    rng_state: dict[str, Any] | None
+
+
+def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> TinyGuest:
+    """The guest that is booted for a cell.
+
+    Raises
+    ------
+    UnavailableError
+        If what it needs cannot be had here; with the remedy.
+    """
+    device = cell.device
+    if device is not None and device.backend.startswith("/") and not Path(device.backend).exists():
+        raise UnavailableError(f"This machine has no {device.backend} to feed a guest's virtio-rng", "Leave that backend out.")
+    feeder, files = feeder_for(cell)
+    settings = {"asked": cell.asked, "budget_s": f"{plan.budget_s:.0f}", "watch_s": f"{plan.watch_s:.0f}", "feeder": feeder}
+    script = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8")
+    trust = "on" if cell.rdrand == "trusted" else "off"
+    return TinyGuest(
+        name=name,
+        script=script,
+        kernel=kernel,
+        rng=device,
+        cpu=_CPU[cell.rdrand],
+        # Nothing that QEMU hands over at boot counts, else there would be nothing to see.
+        append=f"random.trust_cpu={trust} random.trust_bootloader=off",
+        files={"lab/ask": program("getrandom", _ASK_BYTES, 0.0 if cell.asked == "nothing" else plan.budget_s, _ASKS), **files},
+    )
+
+
+def feeder_for(cell: Cell) -> tuple[str, dict[str, bytes]]:
+    """The command of a cell's feeder in the guest, and its files; an empty command for none."""
+    if cell.remedy not in FEEDERS:
+        return "", {}
+    raise UnavailableError(f"There is no {cell.remedy} here for a guest", "Run: toolkit lab fetch --feeders")
+
+
+def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folder: Path | None = None) -> Measured:
+    """Boot one guest and wait for what it tells; it is gone after.
+
+    A guest that cannot be had here, or that ends too early, is a row that says so: a matrix goes on after it.
+
+    Parameters
+    ----------
+    boot : Boot
+        Which.
+    plan : BootPlan
+        The plan that it belongs to.
+    kernels : dict of str to GuestKernel
+        By version.
+    folder : Path, optional
+        Where its files are meanwhile.
+    """
+    cell = boot.cell
+    name = f"boot-{boot.position}"
+    row = {**_asked_for(boot, plan), "guest": name, "boot_id": str(uuid.uuid4())}
+    if cell.kernel not in kernels:
+        missing = UnavailableError(f"There is no kernel {cell.kernel} here", "Run: toolkit lab fetch --kernel SUITE")
+        return Measured({**row, "outcome": "left out", "detail": str(missing)}, None)
+    try:
+        spec = guest_for(cell, plan, kernels[cell.kernel], name)
+    except UnavailableError as error:
+        return Measured({**row, "outcome": "left out", "detail": str(error)}, None)
+    try:
+        with boot_tiny([spec], folder) as (guest,):
+            row["accelerator"] = guest.accelerator.name
+            files = guest.result(max(plan.budget_s, plan.watch_s) + _SLACK_S)
+            qemu_cpu_s = guest.cpu_s()
+    except LabError as error:
+        return Measured({**row, "outcome": "failed", "detail": str(error)}, None)
+    said = recorded(files)
+    state = {**said.state.row(), **_device_row(cell.device)}
+    ready_s = _within(said.state.crng_ready_s, plan.budget_s)
+    if ready_s is None and said.state.kernel_log != "complete":
+        outcome, detail = "failed", f"its kernel log is {said.state.kernel_log}: whether it was ready is not known"
+    elif ready_s is None:
+        outcome, detail = "censored", f"not ready within {plan.budget_s:g} s"
+    else:
+        outcome, detail = "ready", None
+    row |= {
+        "outcome": outcome,
+        "detail": detail,
+        "boot_id": said.boot_id or row["boot_id"],
+        "kernel": said.kernel or cell.kernel,
+        "user_space_s": said.notes_s.get("user space"),
+        "crng_ready_s": ready_s,
+        "urandom_warnings": said.state.urandom_warnings,
+        "guest_cpu_s": said.busy_s,
+        "feeder_cpu_s": _process_s(files.get("feeder")),
+        "qemu_cpu_s": qemu_cpu_s,
+        "watched_s": said.notes_s.get("end of the record"),
+        **_waits(files, cell, said),
+    }
+    if cell.remedy in FEEDERS and row["feeder_cpu_s"] is None:
+        row |= {"outcome": "failed", "detail": f"{cell.remedy} did not run to the end in the guest"}
+    # A recorded machine cannot be asked; the log of all of its boot tells.
+    state["crng_ready"] = None if outcome == "failed" else said.state.crng_ready_s is not None
+    return Measured(row, {**state, "guest": name, "boot_id": row["boot_id"]})
+
+
+def _asked_for(boot: Boot, plan: BootPlan) -> dict[str, Any]:
+    cell = boot.cell
+    return {
+        "plan": plan.name,
+        "plan_sha256": plan.sha256,
+        "cell": str(cell),
+        "repeat": boot.repeat,
+        "position": boot.position,
+        "kernel": cell.kernel,
+        "cpu": _CPU[cell.rdrand],
+        "rdrand": cell.rdrand,
+        **_device_row(cell.device),
+        "remedy": cell.remedy,
+        "asked": cell.asked,
+        "budget_s": plan.budget_s,
+    }
+
+
+def _device_row(device: Unlimited | RngLimit | None) -> dict[str, Any]:
+    limit = device if isinstance(device, RngLimit) else None
+    return {
+        "virtio_rng_backend": device.backend if device is not None else None,
+        "virtio_rng_max_bytes": limit.max_bytes if limit else None,
+        "virtio_rng_period_ms": limit.period_ms if limit else None,
+    }
+
+
+def _within(seconds: float | None, budget_s: float) -> float | None:
+    """A time that came within the budget: one that came while costs were still watched counts as not come."""
+    return seconds if seconds is not None and 0 <= seconds <= budget_s else None
+
+
+def _waits(files: dict[str, bytes], cell: Cell, said: RecordedGuest) -> dict[str, Any]:
+    """How long getrandom kept early user space waiting."""
+    if cell.asked == "nothing":
+        return {}
+    calls = readings(files.get("asked", b""))
+    end_s = said.notes_s.get("end of the record")
+    if not calls or end_s is None:
+        return {}
+    waited = [(call.returned_ns or max(round(end_s * _NS_PER_S), call.called_ns)) - call.called_ns for call in calls]
+    longest = max(range(len(calls)), key=lambda place: waited[place])
+    return {"waits": len(calls), "longest_wait_ns": waited[longest], "wait_censored": calls[longest].returned_ns is None}
+
+
+def _process_s(stat: bytes | None) -> float | None:
+    """Processor time of a process, from its /proc/PID/stat (proc(5)): fields 14 and 15."""
+    fields = (stat or b"").rpartition(b")")[2].split()[11:13]
+    if len(fields) < 2 or not all(field.isdigit() and len(field) < 19 for field in fields):
+        return None
+    return sum(map(int, fields)) / _TICKS_PER_S
