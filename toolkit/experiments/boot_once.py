@@ -16,7 +16,7 @@ from toolkit.guests.recorded import RecordedGuest, recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_needs import GuestKernel
 
-__all__ = ["Measured", "boot_once", "guest_for"]
+__all__ = ["Measured", "boot_once", "device_row", "guest_for"]
 
 _SCRIPT = Path(__file__).with_name("readiness.sh")
 _ASK_BYTES, _ASKS = 32, 64
@@ -111,7 +111,7 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
     except LabError as error:
         return Measured({**row, "outcome": "failed", "detail": str(error)}, None)
     said = recorded(files)
-    state = {**said.state.row(), **_device_row(cell.device)}
+    state = {**said.state.row(), **device_row(cell.device)}
     ready_s = _within(said.state.crng_ready_s, plan.budget_s)
     if ready_s is None and said.state.kernel_log != "complete":
         outcome, detail = "failed", f"its kernel log is {said.state.kernel_log}: whether it was ready is not known"
@@ -151,14 +151,15 @@ def _asked_for(boot: Boot, plan: BootPlan) -> dict[str, Any]:
         "kernel": cell.kernel,
         "cpu": _CPU[cell.rdrand],
         "rdrand": cell.rdrand,
-        **_device_row(cell.device),
+        **device_row(cell.device),
         "remedy": cell.remedy,
         "asked": cell.asked,
         "budget_s": plan.budget_s,
     }
 
 
-def _device_row(device: Unlimited | RngLimit | None) -> dict[str, Any]:
+def device_row(device: Unlimited | RngLimit | None) -> dict[str, Any]:
+    """Columns of a virtio-rng, as its host configured it."""
     limit = device if isinstance(device, RngLimit) else None
     return {
         "virtio_rng_backend": device.backend if device is not None else None,

@@ -248,7 +248,7 @@ def _command_line(spec: TinyGuest, place: Places, qemu: str, image: Path, how: s
         *("-kernel", str(image), "-initrd", str(place.initramfs), "-append", said),
         *("-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"),
         *("-chardev", chardev("qmp", place.qmp), "-mon", "chardev=qmp,mode=control"),
-        *rng_device(spec.rng, place.egd),
+        *rng_device(spec.rng, place.egd, translated=how == "tcg"),
         *ports([place.socket(0)]),
         *(("-incoming", "defer") if spec.incoming else ()),
     ]

@@ -1,0 +1,233 @@
+"""How fast a virtio-rng gives under a limit: guests with one limit each read /dev/hwrng, and note when which bytes came."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import uuid
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import LabError, NotMeasuredWarning, UsageError
+from toolkit.experiments.boot_once import device_row
+from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.guests.reader import Reading, program, readings
+from toolkit.guests.recorded import recorded
+from toolkit.guests.tiny import TinyGuest, boot_tiny
+from toolkit.lab_needs import GuestKernel
+from toolkit.progress import Progress, part, silent
+from toolkit.runs import Run
+from toolkit.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RateReading", "measure_rates", "reading_for"]
+
+_SCRIPT = Path(__file__).with_name("rates.sh")
+_SOURCE = "/dev/hwrng"
+_PERIODS = 5
+_LEAST_S = 2.0
+_MOST_READS = 500_000
+# Below this a driver of today, which waits for 64 bytes, would hide when they came: it is asked without waiting.
+_POLLED_BELOW_BYTES_PER_S = 20_000
+_POLL_S = 0.001
+_REQUEST_BYTES = 64
+_MOST_BLOCK_BYTES = 4096
+_READS_A_BURST = 24
+# What the kernel's own draws may take of all before they matter.
+_DISTURBED_SHARE = 0.002
+_SLACK_S = 150.0
+_ETIMEDOUT = 110
+
+
+@dataclass(frozen=True)
+class RateReading:
+    """How one limit is read: the budget comes from the limit, so that a slow one cannot hang it.
+
+    Attributes
+    ----------
+    watch_s : float
+        How long is read: five periods and a half at least, from the first byte on.
+    block_bytes : int
+        Bytes asked for at once.
+    polled : bool
+        Whether the source is asked without waiting.
+    quiet : bool
+        Whether the kernel's own reader of the source must be asleep meanwhile.
+    most_reads : int
+        How many reads that can be.
+    """
+
+    watch_s: float
+    block_bytes: int
+    polled: bool
+    quiet: bool
+    most_reads: int
+
+
+def reading_for(rng: Unlimited | RngLimit, periods: int = _PERIODS) -> RateReading:
+    """How to read a source with this limit.
+
+    Raises
+    ------
+    UsageError
+        If there are not three periods to be seen.
+
+    Examples
+    --------
+    >>> reading_for(RngLimit(max_bytes=16, period_ms=1000))
+    RateReading(watch_s=6.5, block_bytes=64, polled=True, quiet=True, most_reads=9)
+    """
+    if periods < 3:
+        raise UsageError(f"A rate is not seen in {periods} periods", "Give three or more.")
+    if isinstance(rng, Unlimited):
+        return RateReading(_LEAST_S, _MOST_BLOCK_BYTES, False, False, _MOST_READS)
+    period_s = rng.period_ms / 1000
+    # One more than asked for: the first burst and the last bound them, and the device may just have begun a period.
+    watch_s = max((periods + 1.5) * period_s, _LEAST_S)
+    bytes_per_s = rng.max_bytes / period_s
+    polled = bytes_per_s < _POLLED_BELOW_BYTES_PER_S
+    block = _REQUEST_BYTES if polled else _block(rng.max_bytes)
+    expected = bytes_per_s * watch_s
+    bursts = watch_s / period_s + 2
+    most_reads = math.ceil(bursts * max(1, rng.max_bytes / block) + bursts)
+    return RateReading(watch_s, block, polled, _DISTURBED_SHARE * expected < _REQUEST_BYTES, min(most_reads, _MOST_READS))
+
+
+def _block(max_bytes: int) -> int:
+    """Of a size that shows a burst, in whole requests of the driver."""
+    requests = max_bytes // _READS_A_BURST // _REQUEST_BYTES
+    return min(max(requests, 1) * _REQUEST_BYTES, _MOST_BLOCK_BYTES)
+
+
+def measure_rates(
+    devices: Sequence[Unlimited | RngLimit],
+    store: Store,
+    run: Run,
+    *,
+    periods: int = _PERIODS,
+    kernel: GuestKernel | None = None,
+    progress: Progress = silent,
+    folder: Path | None = None,
+) -> pd.DataFrame:
+    """Boot a guest for each device, one after the other, and time reads of its /dev/hwrng.
+
+    Parameters
+    ----------
+    devices : sequence of Unlimited or RngLimit
+        What is measured.
+    store, run : Store, Run
+        Where ``source_reads`` and ``rng_state`` go, and the run that they belong to.
+    periods : int
+        How many periods are seen at least.
+    kernel : GuestKernel, optional
+        What they boot; the newest that is installed by default.
+    progress : Progress
+        Told of the seconds that have gone, of those that all will take.
+    folder : Path, optional
+        Where guests' files are meanwhile.
+
+    Returns
+    -------
+    DataFrame
+        Table ``source_reads``: t_ns of each call, wait_ns until its bytes came, read_bytes. A read that was still waiting at the
+        end has errno ETIMEDOUT.
+
+    Warns
+    -----
+    NotMeasuredWarning
+        For a device whose guest failed, or that could not be read undisturbed; it is left out, and the store tells why.
+    """
+    import pandas as pd
+
+    plans = [reading_for(device, periods) for device in devices]
+    whole_s = [_whole_s(plan) for plan in plans]
+    frames = [run.frame("source_reads", [])]
+    for place, (device, plan) in enumerate(zip(devices, plans, strict=True)):
+        begin_s = sum(whole_s[:place])
+        within = part(progress, begin_s, begin_s + whole_s[place], sum(whole_s))
+        within(0, 1, f"reading a virtio-rng {named(device)}")
+        try:
+            state, reads = _measure(f"rate-{place}", device, plan, kernel, folder)
+        except LabError as error:
+            left_out = {
+                "capability": f"rate of a virtio-rng {named(device)}",
+                "available": False,
+                "detail": error.what,
+                "remedy": error.remedy,
+            }
+            store.append("capabilities", run.frame("capabilities", [left_out]))
+            warnings.warn(NotMeasuredWarning(f"The rate of a virtio-rng {named(device)} was not measured: {error}"), stacklevel=2)
+            continue
+        frame = run.frame("source_reads", reads)
+        store.append("rng_state", run.frame("rng_state", [state]))
+        store.append("source_reads", frame)
+        frames.append(frame)
+    progress(sum(whole_s), sum(whole_s), "rates measured")
+    return pd.concat(frames, ignore_index=True)
+
+
+def named(device: Unlimited | RngLimit) -> str:
+    """A device, for people."""
+    return f"limited to {device.max_bytes} B/{device.period_ms} ms" if isinstance(device, RngLimit) else "without a limit"
+
+
+def _quiet_from_s(plan: RateReading) -> int:
+    """From when on the kernel's own reader sleeps longer than the measurement takes: half of the time since boot."""
+    return math.ceil(2 * plan.watch_s) + 2
+
+
+def _whole_s(plan: RateReading) -> float:
+    """About how long it takes, boot and all."""
+    return plan.watch_s + (_quiet_from_s(plan) if plan.quiet else 0) + 8
+
+
+def _measure(
+    name: str, device: Unlimited | RngLimit, plan: RateReading, kernel: GuestKernel | None, folder: Path | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    settings = {
+        "quiet_from_s": str(_quiet_from_s(plan)) if plan.quiet else "",
+        "records": str(plan.most_reads),
+        # A read that waits in the kernel is not cut short by its budget: what comes a period later still comes in time.
+        "limit_s": str(math.ceil(plan.watch_s + 2 * (device.period_ms / 1000 if isinstance(device, RngLimit) else 1))),
+    }
+    read = program(_SOURCE, plan.block_bytes, plan.watch_s, plan.most_reads, pause_s=_POLL_S if plan.polled else None)
+    spec = TinyGuest(
+        name=name,
+        script="".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8"),
+        kernel=kernel,
+        rng=device,
+        # The guest has all it needs from its processor: no one else wants the device's bytes.
+        append="random.trust_cpu=on",
+        files={"lab/read": read},
+    )
+    with boot_tiny([spec], folder) as (guest,):
+        # Three attempts at most, if something else drew from the device meanwhile.
+        files = guest.result(3 * (_whole_s(plan) + plan.watch_s) + _SLACK_S)
+        if plan.quiet and files.get("thread", b"").strip() != b"undisturbed":
+            raise guest.failed("could not read its virtio-rng undisturbed: its kernel drew from it meanwhile, three times")
+        calls = readings(files.get("reads", b""))
+        if not any(call.read_bytes for call in calls):
+            raise guest.failed("read nothing from its virtio-rng")
+    said = recorded(files)
+    common = {"guest": name, "boot_id": said.boot_id or str(uuid.uuid4())}
+    ready = {"crng_ready": said.state.crng_ready_s is not None} if said.state.kernel_log == "complete" else {}
+    state = {**said.state.row(), **device_row(device), **ready, **common}
+    end_ns = calls[0].called_ns + round(plan.watch_s * 1e9)
+    return state, [{**_row(call, end_ns), "source": _SOURCE, "block_bytes": plan.block_bytes, **common} for call in calls]
+
+
+def _row(call: Reading, end_ns: int) -> dict[str, Any]:
+    """A read as a row of ``source_reads``."""
+    end = call.returned_ns or max(end_ns, call.called_ns)
+    silent_then = call.returned_ns is None
+    return {
+        "t_ns": call.called_ns,
+        "wait_ns": end - call.called_ns,
+        "read_bytes": call.read_bytes,
+        "errno": _ETIMEDOUT if silent_then else call.errno,
+    }
