@@ -18,7 +18,7 @@ from tests.needs import require_root, require_tool
 from toolkit import cli_lab, cli_receive
 from toolkit.cli import app
 
-LAB: list[str] = []
+LAB = ["fetch"]
 GUESTS = ["list_domains", "attach", "detach", "watch", "measure", "agent"]
 COMMANDS = ["doctor", "watch", "sources", "allocate", "extents", "measure", "report", "notebooks"]
 

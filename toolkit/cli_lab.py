@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli_fetch import add_fetch
 from toolkit.commands import HERE, JsonOption, StoreOption, alone, answer, begin, kept
 from toolkit.units import parse_bytes, parse_duration_s
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with: toolkit lab --for 30s",
 )
+add_fetch(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from toolkit.errors import UnavailableError
 from toolkit.filesystems import FILESYSTEMS, Support, can_make, loop_devices, may_mount
+from toolkit.lab_feeders import supports_feeders
+from toolkit.lab_kernels import supports_kernels
 from toolkit.lab_needs import can_boot
 from toolkit.mounts import mount_of
 from toolkit.runs import hypervisor, storable
@@ -85,6 +87,8 @@ def _capabilities(root: Path) -> Iterator[tuple[str, Support]]:
         yield "free space (GETFSMAP)", _mapped(folder, partial(next, space_pages(folder), None))
         yield "writes timed as in C", _exact_writes()
         yield "lab guests", can_boot()
+        yield "kernels for lab guests", supports_kernels()
+        yield "feeders for lab guests", supports_feeders()
     yield "JupyterLab", _jupyterlab()
 
 

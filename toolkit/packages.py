@@ -269,7 +269,8 @@ def _configuration(work: Path) -> str:
     """What is said after all of the system's own configuration: its hooks are for its own state, which is not touched here."""
     hooks = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
     settings = {
-        "Dir::State": work / "state", "Dir::State::status": work / "status", "Dir::Cache": work / "cache",
+        "Dir::State": work / "state", "Dir::State::status": work / "status",
+        "Dir::Cache": work / "cache", "Dir::Cache::pkgcache": "pkgcache.bin", "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "Dir::Etc::sourcelist": work / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
         # Its own user for downloads could not look into a private folder.
@@ -277,7 +278,8 @@ def _configuration(work: Path) -> str:
         "APT::Update::Error-Mode": "any", "APT::Get::AllowUnauthenticated": "false",
         "Acquire::AllowInsecureRepositories": "false", "Acquire::AllowWeakRepositories": "false",
         "Acquire::AllowDowngradeToInsecureRepositories": "false",
-        "Acquire::Languages": "none", "Acquire::Retries": "2", "Acquire::http::Timeout": "30", "Acquire::https::Timeout": "30",
+        "Acquire::GzipIndexes": "false", "Acquire::Languages": "none",
+        "Acquire::Retries": "2", "Acquire::http::Timeout": "30", "Acquire::https::Timeout": "30",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false", "APT::Color": "false",
     }  # fmt: skip
     return "".join([*(f"#clear {hook};\n" for hook in hooks), *(f'{name} "{value}";\n' for name, value in settings.items())])
