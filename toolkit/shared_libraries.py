@@ -66,7 +66,7 @@ def read_elf(path: Path) -> Elf:
         return _parsed(data)
     except OSError as error:
         raise UnavailableError(f"{path} cannot be read: {error.strerror}", "Fetch it anew: toolkit lab fetch.") from error
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise UnavailableError(f"{path} is no 64-bit ELF file", "Use a program for this machine.") from error
 
 
