@@ -13,6 +13,7 @@ import typer
 
 from toolkit import cli_lab, cli_receive
 from toolkit._version import __version__
+from toolkit.cli_fips import add_fips
 from toolkit.commands import (
     HERE,
     IfBusyOption,
@@ -338,3 +339,6 @@ def notebooks(
     from toolkit.terminal import say, show_json
 
     serve(store, browser=browser, announce=(lambda address: show_json({"address": address})) if json else say)
+
+
+add_fips(app)
