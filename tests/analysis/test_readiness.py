@@ -1,7 +1,8 @@
-"""Readiness: a boot once, and what is not known is counted and not averaged."""
+"""Readiness: a boot once, a boot not ready later than all others, and what is not known counted and not averaged."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -43,7 +44,15 @@ def test_boots_not_ready_or_unknown_are_counted_and_not_averaged() -> None:
     ]
     (row,) = readiness(states(*rows), by="regime").to_dict("records")
     assert (row["boots"], row["n"], row["not_ready"], row["unknown"]) == (6, 3, 1, 2)
-    assert (row["crng_ready_s"], row["low"], row["high"]) == (2.0, 1.0, 9.0)
+    assert (row["crng_ready_s"], row["low"]) == (5.5, 1.0)  # of 1, 2, 9 and one that is later than these
+    assert math.isnan(row["high"])
+
+
+def test_where_half_were_not_ready_there_is_no_median() -> None:
+    rows = [("r", "a", True, 1.0), ("r", "b", True, 2.0), ("r", "c", False, None), ("r", "d", False, None)]
+    (row,) = readiness(states(*rows), by="regime").to_dict("records")
+    assert (row["n"], row["not_ready"]) == (2, 2)
+    assert math.isnan(row["crng_ready_s"])
 
 
 def test_a_boot_that_became_ready_between_two_runs_is_ready() -> None:

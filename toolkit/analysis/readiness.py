@@ -1,4 +1,7 @@
-"""How long boots waited until their random number generator was ready. A boot counts once, however many runs looked at it."""
+"""How long boots waited until their random number generator was ready. A boot counts once, however many runs looked at it.
+
+Of boots made for it, with a budget each, :mod:`toolkit.analysis.boots` tells more; the statistics are the same.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from toolkit.analysis.frames import Frame, column_names, gather
-from toolkit.analysis.stats import median_interval, table_of
+from toolkit.analysis.stats import table_of
+from toolkit.analysis.survival import Times, time_to_event
 
 __all__ = ["readiness"]
 
@@ -30,12 +34,17 @@ def readiness(rng_state: Frame, by: str | Sequence[str] = ("regime", "cpu_rdrand
     pandas.DataFrame
         A row a group: the columns of ``by``, then ``boots``, ``n`` (boots whose time is known), ``not_ready`` (boots that no run
         saw ready), ``unknown`` (ready, or not said, and when is not known: the kernel's log no longer told), ``crng_ready_s`` (the
-        median of the n, in s; boots not ready are not in it), and its 95 % interval ``low``, ``high`` (NaN of fewer than three).
+        median in s, of the n and the not ready together), and its 95 % interval ``low``, ``high`` (NaN of fewer than three).
 
     Raises
     ------
     TableError
         If a column is missing.
+
+    Notes
+    -----
+    A boot that was not ready when it was looked at counts as later than every time known: to leave it out would make the group too
+    quick. Where half or more of a group were not ready its median is null, and so is an end of the interval that lies beyond.
 
     Examples
     --------
@@ -45,7 +54,7 @@ def readiness(rng_state: Frame, by: str | Sequence[str] = ("regime", "cpu_rdrand
     ... })
     >>> readiness(states, by="regime")
         regime  boots  n  not_ready  unknown  crng_ready_s  low  high
-    0  latched      2  1          1        0           8.6  NaN   NaN
+    0  latched      2  1          1        0           NaN  NaN   NaN
     """
     names = column_names(by)
     rows = gather(rng_state, [*names, "run_id", *_BOOT, "crng_ready", "crng_ready_s"], "readiness")
@@ -60,13 +69,15 @@ def readiness(rng_state: Frame, by: str | Sequence[str] = ("regime", "cpu_rdrand
     )
 
     def measure(group: pd.DataFrame) -> dict[str, object]:
-        found = median_interval(group["time_s"])
-        not_ready = int((group["refused"] & ~group["ready"]).sum())
+        waiting = group["refused"] & ~group["ready"]
+        # When they were looked at is not told, so they are only known to be later than all that is.
+        beyond_s = float(group["time_s"].max()) if group["time_s"].notna().any() else 0.0
+        found = time_to_event(Times.of(group["time_s"].mask(waiting, beyond_s), ~waiting))
         return {
             "boots": len(group),
-            "n": found.n,
-            "not_ready": not_ready,
-            "unknown": len(group) - found.n - not_ready,
+            "n": found.n - found.censored,
+            "not_ready": found.censored,
+            "unknown": len(group) - found.n,
             "crng_ready_s": found.median,
             "low": found.low,
             "high": found.high,

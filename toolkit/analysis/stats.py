@@ -22,7 +22,17 @@ from scipy.stats import bootstrap, rankdata
 
 from toolkit.analysis.frames import Frame, column_names, gather, groups
 
-__all__ = ["FEWEST", "Effect", "MedianInterval", "cliffs_delta", "median_interval", "medians", "ratio_of_medians", "table_of"]
+__all__ = [
+    "FEWEST",
+    "Effect",
+    "MedianInterval",
+    "bootstrap_interval",
+    "cliffs_delta",
+    "median_interval",
+    "medians",
+    "ratio_of_medians",
+    "table_of",
+]
 
 #: Fewer values than this get no interval.
 FEWEST = 3
@@ -80,7 +90,7 @@ def median_interval(values: Values) -> MedianInterval:
     known = _known(values)
     if not known.size:
         return MedianInterval(0, math.nan, math.nan, math.nan)
-    return MedianInterval(known.size, float(np.median(known)), *_interval((known,), np.median))
+    return MedianInterval(known.size, float(np.median(known)), *bootstrap_interval((known,), np.median))
 
 
 def ratio_of_medians(values: Values, baseline: Values) -> Effect:
@@ -180,10 +190,29 @@ def _effect(values: Values, baseline: Values, statistic: Statistic) -> Effect:
     ours, theirs = _known(values), _known(baseline)
     if not ours.size or not theirs.size:
         return Effect(math.nan, math.nan, math.nan)
-    return Effect(float(statistic(ours, theirs, axis=-1)), *_interval((ours, theirs), statistic))
+    return Effect(float(statistic(ours, theirs, axis=-1)), *bootstrap_interval((ours, theirs), statistic))
 
 
-def _interval(groups: tuple[npt.NDArray[np.float64], ...], statistic: Statistic) -> tuple[float, float]:
+def bootstrap_interval(groups: tuple[npt.NDArray[np.float64], ...], statistic: Statistic) -> tuple[float, float]:
+    """The 95 % interval of a statistic of one or several groups, each resampled by itself.
+
+    Parameters
+    ----------
+    groups : tuple of numpy.ndarray
+        Values of each group; of observations that are more than one number, their places 0, 1, … (as floats).
+    statistic : callable
+        Takes the resampled groups and ``axis``, and gives a number for each resample.
+
+    Returns
+    -------
+    tuple of float
+        Low and high; both NaN where a group has fewer than three values, or the statistic is not finite of some resample.
+
+    Examples
+    --------
+    >>> bootstrap_interval((np.array([1.0, 2.0, 3.0]),), np.median)
+    (1.0, 3.0)
+    """
     largest = max(group.size for group in groups)
     if min(group.size for group in groups) < FEWEST:
         return math.nan, math.nan

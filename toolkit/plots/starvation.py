@@ -262,12 +262,15 @@ def readiness(rng_state: pd.DataFrame, by: Sequence[str] = ("host", "guest")) ->
     """
     table = analysed(rng_state, by).rename(columns={"crng_ready_s": "median"})
     waiting, unknown = int(table["not_ready"].sum()), int(table["unknown"].sum())
-    left_out = f"{waiting} boots were not ready when looked at." if waiting else ""
+    left_out = f"{waiting} boots were not ready when looked at: later than all others." if waiting else ""
     left_out += f" Of {unknown} boots the kernel log does not tell when." if unknown else ""
     table = table.assign(group=[_group(row) for row in table[list(by)].itertuples(index=False)])
-    table = table[table["n"] > 0].sort_values("median")
+    mostly = table.loc[table["median"].isna() & (table["n"] > 0), "group"]
+    if len(mostly):
+        left_out += f" Half or more were not ready, so no median is known: {', '.join(style.label(group) for group in mostly)}."
+    table = table[table["median"].notna()].sort_values("median")
     if table.empty:
-        return style.says(f"When the generator was ready is not known of any boot in this selection. {left_out}".strip())
+        return style.says(f"When the generator was ready is not known of any group in this selection. {left_out}".strip())
     boots = rng_state.assign(group=[_group(row) for row in rng_state[list(by)].itertuples(index=False)])
     boots = boots.groupby([*_TARGET, "group"], dropna=False)["crng_ready_s"].min().dropna().reset_index()
     with style.drawing():
