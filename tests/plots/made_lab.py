@@ -208,12 +208,24 @@ def _drained(
         cut = now + wait > end and source == "/dev/hwrng"
         found.append(
             {
-                "run_id": "run-drain", "host": "host-a", "guest": name, "boot_id": f"{name}-{repeat}", "t_ns": now,
-                "scenario": scenario, "reader": f"{source.rsplit('/', 1)[-1]}-{reader[0]}", "source": source, "guests_at_once": guest[1],
-                "readers_at_once": reader[1], "repeat": repeat, "virtio_rng_backend": "rng-random", "block_bytes": 64,
-                "read_bytes": None if cut else 64, "wait_ns": end - now if cut else wait, "wait_censored": cut,
+                "run_id": "run-drain",
+                "host": "host-a",
+                "guest": name,
+                "boot_id": f"{name}-{repeat}",
+                "t_ns": now,
+                "scenario": scenario,
+                "source": source,
+                "repeat": repeat,
+                "block_bytes": 64,
+                "reader": f"{source.rsplit('/', 1)[-1]}-{reader[0]}",
+                "virtio_rng_backend": "rng-random",
+                "guests_at_once": guest[1],
+                "readers_at_once": reader[1],
+                "read_bytes": None if cut else 64,
+                "wait_ns": end - now if cut else wait,
+                "wait_censored": cut,
             }
-        )  # fmt: skip
+        )
         now += wait + (0 if source == "/dev/hwrng" else 50_000_000)
     return found
 
