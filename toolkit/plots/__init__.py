@@ -1,13 +1,16 @@
 """Tables in, figures out: each with its units, its intervals, its single repeats and its alternative text.
 
-``fragmentation``, ``published``, ``starvation`` and ``throughput`` draw; ``style`` and ``axes`` say how everything looks;
-``intervals`` draws a median with its interval. Nothing here reads a store or shows a figure: see :mod:`toolkit.explore`.
+``boots``, ``fragmentation``, ``published``, ``rates``, ``starvation`` and ``throughput`` draw; ``style`` and ``axes`` say how
+everything looks; ``intervals`` draws a median with its interval. Nothing here reads a store or shows a figure: see
+:mod:`toolkit.explore`.
 """
 
 from __future__ import annotations
 
+from toolkit.plots.boots import boots, boots_curve
 from toolkit.plots.fragmentation import allocation_time, extent_map, pieces
 from toolkit.plots.published import beside_2009
+from toolkit.plots.rates import bursts, limits
 from toolkit.plots.starvation import pool, readiness
 from toolkit.plots.style import AltFigure, alt, png
 from toolkit.plots.throughput import hwrng, rates, waits
@@ -17,8 +20,12 @@ __all__ = [
     "allocation_time",
     "alt",
     "beside_2009",
+    "boots",
+    "boots_curve",
+    "bursts",
     "extent_map",
     "hwrng",
+    "limits",
     "pieces",
     "png",
     "pool",
