@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import LabError, UnavailableError
-from toolkit.experiments.boot_plan import FEEDERS, Boot, BootPlan, Cell
+from toolkit.experiments.boot_plan import Boot, BootPlan, Cell
 from toolkit.guests.devices import RngLimit, Unlimited
 from toolkit.guests.reader import program, readings
 from toolkit.guests.recorded import RecordedGuest, recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
-from toolkit.lab_needs import GuestKernel
+from toolkit.lab_feeders import FEEDERS, find_feeder
+from toolkit.lab_kernels import GuestKernel
 
 __all__ = ["Measured", "boot_once", "device_row", "guest_for"]
 
@@ -71,10 +72,17 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
 
 
 def feeder_for(cell: Cell) -> tuple[str, dict[str, bytes]]:
-    """The command of a cell's feeder in the guest, and its files; an empty command for none."""
+    """The command of a cell's feeder in the guest, and its files; an empty command for none.
+
+    Raises
+    ------
+    UnavailableError
+        If it was not fetched.
+    """
     if cell.remedy not in FEEDERS:
         return "", {}
-    raise UnavailableError(f"There is no {cell.remedy} here for a guest", "Run: toolkit lab fetch --feeders")
+    found = find_feeder(cell.remedy)
+    return shlex.join(found.command), {name.lstrip("/"): path.read_bytes() for name, path in found.files.items()}
 
 
 def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folder: Path | None = None) -> Measured:

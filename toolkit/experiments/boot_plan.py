@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from toolkit.errors import UsageError
 from toolkit.experiments.plan import several
 from toolkit.guests.devices import BACKENDS, RngLimit, Unlimited, check_rng
+from toolkit.lab_feeders import FEEDERS
 from toolkit.markup import visible
 from toolkit.units import parse_bytes, parse_duration_s
 
@@ -30,7 +31,6 @@ ASKED = ("nothing", "getrandom", "urandom")
 #: Whether the guest has RDRAND, and credits it.
 RDRAND = ("trusted", "untrusted", "absent")
 #: What is done against starvation. Those that feed the pool from user space are programs of Debian's.
-FEEDERS = ("rngd", "haveged", "jitterentropy-rngd")
 REMEDIES = ("none", "virtio-rng", "rdrand", *FEEDERS)
 
 _MOST_BYTES = 1 << 20

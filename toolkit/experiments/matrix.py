@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.experiments.boot_once import boot_once
 from toolkit.experiments.boot_plan import Boot, BootPlan
-from toolkit.lab_needs import GuestKernel
+from toolkit.lab_kernels import GuestKernel
 from toolkit.progress import Progress, silent
 from toolkit.runs import Run
 from toolkit.store import Store

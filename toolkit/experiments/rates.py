@@ -17,7 +17,7 @@ from toolkit.guests.devices import RngLimit, Unlimited
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
-from toolkit.lab_needs import GuestKernel
+from toolkit.lab_kernels import GuestKernel
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.store import Store

@@ -20,75 +20,82 @@ __all__ = ["MACHINE_CODE", "RECORD_BYTES", "Reading", "program", "readings"]
 #: x86-64, as Linux starts a program: no registers are given. tests/guests/test_reader.py assembles what the comments say.
 MACHINE_CODE = bytes.fromhex(
     "4531ed"  # xor %r13d, %r13d                        getrandom has no file
-    "803c254002400000"  # cmpb $0, 0x400240             path: empty for getrandom
+    "803c255003400000"  # cmpb $0, 0x400350             path: empty for getrandom
     "7419"  # je map
     "b802000000"  # mov $2, %eax                        open(path, flags)
-    "bf40024000"  # mov $0x400240, %edi
-    "488b342528024000"  # mov 0x400228, %rsi            flags
+    "bf50034000"  # mov $0x400350, %edi
+    "488b342528034000"  # mov 0x400328, %rsi            flags
     "31d2"  # xor %edx, %edx
     "0f05"  # syscall
     "4989c5"  # mov %rax, %r13                          the file, or what refused it
     "b809000000"  # map: mov $9, %eax                   mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, 1, 0)
     "31ff"  # xor %edi, %edi
-    "488b342500024000"  # mov 0x400200, %rsi            length
+    "488b342500034000"  # mov 0x400300, %rsi            length
     "ba03000000"  # mov $3, %edx
     "41ba01000000"  # mov $1, %r10d
     "41b801000000"  # mov $1, %r8d
     "4531c9"  # xor %r9d, %r9d
     "0f05"  # syscall
     "4885c0"  # test %rax, %rax
-    "0f88e6000000"  # js failed
+    "0f8806010000"  # js failed
     "4889c3"  # mov %rax, %rbx                          the record that is written next
-    "4889042500024000"  # mov %rax, 0x400200
+    "4889042500034000"  # mov %rax, 0x400300
     "4c896b10"  # mov %r13, 16(%rbx)                    what refused the file, if anything did
     "4d85ed"  # test %r13, %r13
-    "0f88ce000000"  # js failed
-    "41bf10024000"  # mov $0x400210, %r15d              until = now + budget
-    "e8cf000000"  # call clock
-    "488b042508024000"  # mov 0x400208, %rax            budget
-    "4801042510024000"  # add %rax, 0x400210            until
+    "0f88ee000000"  # js failed
+    "41bf10034000"  # mov $0x400310, %r15d              until = now + budget
+    "e8ef000000"  # call clock
+    "488b042508034000"  # mov 0x400308, %rax            budget
+    "4801042510034000"  # add %rax, 0x400310            until
     "4989df"  # again: mov %rbx, %r15                   called_ns
-    "e8b7000000"  # call clock
-    "488b142520024000"  # try: mov 0x400220, %rdx       block
-    "803c254002400000"  # cmpb $0, 0x400240
+    "e8d7000000"  # call clock
+    "488b142520034000"  # try: mov 0x400320, %rdx       block
+    "803c255003400000"  # cmpb $0, 0x400350
     "740e"  # je draw
     "31c0"  # xor %eax, %eax                            read(file, buffer, block)
     "4c89ef"  # mov %r13, %rdi
-    "be90024000"  # mov $0x400290, %esi
+    "bea0034000"  # mov $0x4003a0, %esi
     "0f05"  # syscall
     "eb11"  # jmp gave
     "b83e010000"  # draw: mov $318, %eax                getrandom(buffer, block, 0)
-    "bf90024000"  # mov $0x400290, %edi
+    "bfa0034000"  # mov $0x4003a0, %edi
     "4889d6"  # mov %rdx, %rsi
     "31d2"  # xor %edx, %edx
     "0f05"  # syscall
     "4883f8f5"  # gave: cmp $-11, %rax                  EAGAIN: it has nothing yet
     "751f"  # jne came
-    "e884000000"  # call now
-    "483b042510024000"  # cmp 0x400210, %rax
-    "7349"  # jae done                                  the budget is used up: a read that has not returned
+    "e8a4000000"  # call now
+    "483b042510034000"  # cmp 0x400310, %rax
+    "7369"  # jae done                                  the budget is used up: a read that has not returned
     "b823000000"  # mov $35, %eax                       nanosleep(pause, 0); a pause of nothing returns at once
-    "bf30024000"  # mov $0x400230, %edi
+    "bf30034000"  # mov $0x400330, %edi
     "31f6"  # xor %esi, %esi
     "0f05"  # syscall
     "ebaa"  # jmp try
     "48894310"  # came: mov %rax, 16(%rbx)              what it gave
     "4989c6"  # mov %rax, %r14
     "4c8d7b08"  # lea 8(%rbx), %r15                     returned_ns
-    "e851000000"  # call clock
+    "e871000000"  # call clock
     "4d85f6"  # test %r14, %r14
-    "7e24"  # jle done                                  an error, or the end of a file
+    "7e44"  # jle done                                  an error, or the end of a file
     "488b4308"  # mov 8(%rbx), %rax
-    "483b042510024000"  # cmp 0x400210, %rax
-    "7316"  # jae done                                  the budget is used up
-    "4883c318"  # add $24, %rbx
-    "48ff0c2518024000"  # decq 0x400218                 most
-    "0f856dffffff"  # jnz again
+    "483b042510034000"  # cmp 0x400310, %rax
+    "7336"  # jae done                                  the budget is used up
+    "488b042540034000"  # mov 0x400340, %rax            rest between two reads; without one there is no call
+    "480b042548034000"  # or 0x400348, %rax
+    "740e"  # jz next
+    "b823000000"  # mov $35, %eax                       nanosleep(rest, 0)
+    "bf40034000"  # mov $0x400340, %edi
+    "31f6"  # xor %esi, %esi
+    "0f05"  # syscall
+    "4883c318"  # next: add $24, %rbx
+    "48ff0c2518034000"  # decq 0x400318                 most
+    "0f854dffffff"  # jnz again
     "4883eb18"  # sub $24, %rbx
     "b84d000000"  # done: mov $77, %eax                 ftruncate(1, what was written): this record, and those before
     "bf01000000"  # mov $1, %edi
     "488d7318"  # lea 24(%rbx), %rsi
-    "482b342500024000"  # sub 0x400200, %rsi            the mapping's address, in place of its length
+    "482b342500034000"  # sub 0x400300, %rsi            the mapping's address, in place of its length
     "0f05"  # syscall
     "31ff"  # xor %edi, %edi
     "eb05"  # jmp leave
@@ -100,18 +107,18 @@ MACHINE_CODE = bytes.fromhex(
     "c3"  # ret
     "b8e4000000"  # now: mov $228, %eax                 clock_gettime(CLOCK_BOOTTIME, timespec), in ns
     "bf07000000"  # mov $7, %edi
-    "be80024000"  # mov $0x400280, %esi
+    "be90034000"  # mov $0x400390, %esi
     "0f05"  # syscall
-    "486904258002400000ca9a3b"  # imul $1000000000, 0x400280, %rax
-    "4803042588024000"  # add 0x400288, %rax
+    "486904259003400000ca9a3b"  # imul $1000000000, 0x400390, %rax
+    "4803042598034000"  # add 0x400398, %rax
     "c3"  # ret
 )
 
 # elf(5): one segment, which holds the headers, the code, and the data that the code names by its address.
 _BASE = 0x400000
 _HEADERS = struct.Struct("<4s5B7x2HI3QI6H" + "2I6Q")
-_DATA = _BASE + 0x200
-_PLACES = struct.Struct("<QQQQQQQQ64s")
+_DATA = _BASE + 0x300
+_PLACES = struct.Struct("<QQQQQQQQQQ64s")
 _TIMESPEC_BYTES = 16
 _MOST_BLOCK_BYTES = 1 << 16
 
@@ -143,7 +150,9 @@ class Reading(NamedTuple):
     errno: int | None
 
 
-def program(source: str, block_bytes: int, budget_s: float, most_reads: int, *, pause_s: float | None = None) -> bytes:
+def program(
+    source: str, block_bytes: int, budget_s: float, most_reads: int, *, pause_s: float | None = None, rest_s: float = 0.0
+) -> bytes:
     r"""Make the program; it ends when its budget is used up, after the most reads, or with an error.
 
     Parameters
@@ -159,6 +168,8 @@ def program(source: str, block_bytes: int, budget_s: float, most_reads: int, *, 
     pause_s : float, optional
         Ask without waiting, and after an answer of nothing ask again after this pause: a driver that keeps a waiting reader until
         all it asked for is there gives what has come to one that does not wait. Such a read is one, from its first call on.
+    rest_s : float
+        Between two reads: readers that never rest wait for the processor, not for the source.
 
     Raises
     ------
@@ -178,8 +189,8 @@ def program(source: str, block_bytes: int, budget_s: float, most_reads: int, *, 
         )
     budget_ns = min(round(budget_s * _NS_PER_S), 2**62)
     flags = 0 if pause_s is None else os.O_NONBLOCK
-    pause = divmod(round((pause_s or 0.0) * _NS_PER_S), _NS_PER_S)
-    data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, flags, *pause, path)
+    pause, rest = (divmod(round(seconds * _NS_PER_S), _NS_PER_S) for seconds in (pause_s or 0.0, rest_s))
+    data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, flags, *pause, *rest, path)
     file_bytes = _DATA - _BASE + len(data)
     memory_bytes = file_bytes + _TIMESPEC_BYTES + _MOST_BLOCK_BYTES
     headers = _HEADERS.pack(
