@@ -22,7 +22,7 @@ from scipy.stats import CensoredData, ecdf
 from toolkit.analysis.stats import FEWEST, Effect, bootstrap_interval
 from toolkit.units import duration_text
 
-__all__ = ["Difference", "TimeToEvent", "Times", "curve", "difference", "ratio", "said", "time_to_event"]
+__all__ = ["Difference", "TimeToEvent", "Times", "curve", "difference", "quantile", "ratio", "said", "time_to_event"]
 
 #: Stands for a time beyond all that was watched, where arithmetic needs a number: no clock of ours tells so many seconds.
 _BEYOND = 1e18
@@ -207,6 +207,20 @@ def curve(times: Times) -> tuple[Numbers, Numbers]:
         return np.array([]), np.array([])
     waiting = ecdf(CensoredData(uncensored=times.seconds[times.seen], right=times.seconds[~times.seen])).sf
     return waiting.quantiles, 1 - waiting.probabilities
+
+
+def quantile(times: Times, share: float) -> float:
+    """The least time by which that share had ended; NaN where no more than less was seen to end. Without an interval.
+
+    Examples
+    --------
+    >>> made = Times(np.array([1.0, 2.0, 3.0, 90.0]), np.array([True, True, True, False]))
+    >>> quantile(made, 0.75), quantile(made, 0.99)
+    (3.0, nan)
+    """
+    at, ended = curve(times)
+    reached = np.flatnonzero(ended >= share - _ROUNDING)
+    return float(at[reached[0]]) if reached.size else math.nan
 
 
 def said(found: TimeToEvent, text: Callable[[float], str] = duration_text) -> str:

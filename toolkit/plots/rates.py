@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -193,7 +192,7 @@ def _steps(axes: Axes, row: pd.Series, came: pd.DataFrame, room: int) -> None:
     axes.set_title(f"{limit}: {rate_text(measured)}" if math.isfinite(measured) else f"{limit}: rate not known", fontsize=10)
 
 
-def _part(parts: dict[tuple[Hashable, ...], pd.DataFrame], row: pd.Series) -> pd.DataFrame:
+def _part(parts: dict[Any, pd.DataFrame], row: pd.Series) -> pd.DataFrame:
     """The bursts of a series; null is no key that equals itself."""
     wanted = [None if pd.isna(row[name]) else row[name] for name in _SERIES]
     for key, part in parts.items():

@@ -1,0 +1,158 @@
+"""The figure of remedies: when guests were ready with each, and what processor time it cost, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from toolkit.analysis.boots import remedies as analysed
+from toolkit.analysis.boots import times_of
+from toolkit.plots import axes as ticks
+from toolkit.plots import style
+from toolkit.plots.boots import WHAT, beyond_mark, median_row
+from toolkit.units import duration_text
+
+__all__ = ["remedies"]
+
+_READY = "crng_ready_s"
+_NAME_CHARACTERS = 24
+
+
+def remedies(
+    frame: pd.DataFrame, by: str | Sequence[str] = "remedy", cost: str = "guest_cpu_s", baseline: str = "none"
+) -> style.AltFigure:
+    """When guests were ready with each remedy, and beside it what it cost; the quickest on top, the baseline marked.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Table ``boots`` of one plan and kernel.
+    by : str or sequence of str
+        What makes a row; ``remedy`` must be one of it.
+    cost : str
+        ``guest_cpu_s``, ``feeder_cpu_s`` or ``qemu_cpu_s``.
+    baseline : str
+        The remedy that the others are set against.
+    """
+    columns = [by] if isinstance(by, str) else list(by)
+    table = analysed(frame, columns, baseline, within=(), quantities=(_READY, cost))
+    ready = table[(table["quantity"] == _READY) & (table["n"] > 0)]
+    if ready.empty:
+        return style.says("No boot with a remedy tells when it was ready in this selection.")
+    ready = ready.sort_values(["median_s", "beyond_s"], kind="stable", ignore_index=True)
+    keys = [_key(row, columns) for row in ready.to_dict("records")]
+    costs = {_key(row, columns): row for row in table[table["quantity"] == cost].to_dict("records")}
+    with style.drawing():
+        figure, [[left, right]] = style.new_figure(
+            0.95 + 0.42 * len(ready), 1, 2, sharey=True, gridspec_kw={"width_ratios": [1.25, 1]}
+        )
+        for axes, quantity in ((left, _READY), (right, cost)):
+            _every_boot(axes, frame, quantity, columns, keys)
+        each: Any
+        for place, each in enumerate(ready.itertuples(index=False)):
+            median_row(left, each, place)
+            if math.isfinite(each.beyond_s):
+                _beyond(left, each, place)
+        for place, key in enumerate(keys):
+            if key in costs and costs[key]["n"]:
+                median_row(right, pd.Series(costs[key]), place)
+            else:
+                right.text(0.02, place, "none of its own" if cost == "feeder_cpu_s" else "not measured", va="center", fontsize=9,
+                           color=style.GREY, transform=right.get_yaxis_transform(), gid="without")  # fmt: skip
+        names = [_name(row, columns, baseline) for row in ready.to_dict("records")]
+        left.set_yticks(range(len(names)), names)
+        left.set_ylim(len(names) - 0.5, -0.5)
+        for axes in (left, right):
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            for place in range(0, len(names), 2):
+                axes.axhspan(place - 0.5, place + 0.5, color="#F4F4F4", zorder=0, linewidth=0)
+        left.set_xlabel("time from boot to ready")
+        right.set_xlabel(WHAT[cost][0].replace("processor time that ", "processor time\nthat "))
+        title = _title(ready, columns, baseline)
+        parts = [_sentence(row, costs.get(key), columns) for row, key in zip(ready.to_dict("records"), keys, strict=True)]
+        note = f"Diamond: median; line: its 95 % interval. Costs from boot to the end of the watch. Against: {baseline}."
+        return style.finish(figure, title, f"{title}. {' '.join(parts)}", note, _entries(ready))
+
+
+def _beyond(axes: Axes, row: Any, place: int) -> None:
+    """The words for a median that lies beyond what was watched, before the row's first mark."""
+    at = row.low_s if math.isfinite(row.low_s) else row.beyond_s
+    words = f"> {duration_text(float(row.beyond_s))}"
+    axes.annotate(words, (at, place), (-9, 0), textcoords="offset points", ha="right", va="center", fontsize=9, gid="said")
+
+
+def _key(row: Any, columns: Sequence[str]) -> tuple[object, ...]:
+    return tuple(None if pd.isna(row[name]) else row[name] for name in columns)
+
+
+def _every_boot(axes: Axes, frame: pd.DataFrame, quantity: str, columns: Sequence[str], keys: Sequence[tuple[object, ...]]) -> None:
+    times = times_of(frame, quantity).join(frame[list(columns)]).dropna(subset=["seconds"])
+    found = times.to_dict("records")
+    for place, key in enumerate(keys):
+        single = [row for row in found if _key(row, columns) == key]
+        for number, row in enumerate(single):
+            height = place + 0.12 + 0.24 * number / max(len(single) - 1, 1)  # below the median, none on another
+            if row["seen"]:
+                axes.plot([row["seconds"]], [height], "o", color=style.SKY, markersize=4, linestyle="none", gid="boot")
+            else:
+                beyond_mark(axes, float(row["seconds"]), height)
+    ticks.duration_ticks(axes, "x", times["seconds"], room=4)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * 1.3 if axes.get_xscale() == "log" else high)
+
+
+def _name(row: Any, columns: Sequence[str], baseline: str) -> str:
+    """A row's name, and below it what it changes against the baseline."""
+    name = style.label(" · ".join(str(row[name]) for name in columns if not pd.isna(row[name])), _NAME_CHARACTERS)
+    return f"{name}\n{_change(row)}" if row["remedy"] != baseline else f"{name}\n(the others against it)"
+
+
+def _change(row: Any) -> str:
+    """What a remedy changed; a bound is said only where it tells the direction: "at most 5 s later" may also be sooner."""
+    change, at_most, at_least = (float(row[name]) for name in ("difference_s", "at_most_s", "at_least_s"))
+    if change == 0:
+        return "as late"
+    if math.isfinite(change):
+        return f"{duration_text(abs(change))} {'sooner' if change < 0 else 'later'}"
+    if at_most < 0:
+        return f"at least {duration_text(-at_most)} sooner"
+    return f"at least {duration_text(at_least)} later" if at_least > 0 else "not known"
+
+
+def _title(ready: pd.DataFrame, columns: Sequence[str], baseline: str) -> str:
+    others = ready[(ready["remedy"] != baseline) & ready["median_s"].notna()]
+    own = ready[ready["remedy"] == baseline]
+    if others.empty:
+        return "No remedy made the guests ready in more than half of their boots"
+    best: Any = others.iloc[0]
+    name = style.label(" · ".join(str(best[name]) for name in columns if not pd.isna(best[name])), _NAME_CHARACTERS)
+    against = f", with {baseline} after {_short(own.iloc[0])}" if len(own) == 1 else ""
+    return f"Ready soonest with {name}: after {duration_text(float(best['median_s']))}{against}"
+
+
+def _short(row: Any) -> str:
+    return duration_text(float(row["median_s"])) if math.isnan(row["beyond_s"]) else f"more than {duration_text(row['beyond_s'])}"
+
+
+def _sentence(row: Any, cost: Any, columns: Sequence[str]) -> str:
+    name = style.label(" · ".join(str(row[name]) for name in columns if not pd.isna(row[name])), _NAME_CHARACTERS)
+    change = "" if pd.isna(row["baseline_median"]) else f", {_change(row)}"
+    paid = f", cost {cost['median']}" if cost is not None and cost["n"] else ""
+    return f"{name}: ready after {row['median']}, {row['n'] - row['beyond']} of {row['n']} boots{change}{paid}."
+
+
+def _entries(ready: pd.DataFrame) -> list[Artist]:
+    entries: list[Artist] = [
+        style.mark("boot", style.SKY, "o"),
+        Line2D([], [], color=style.BLUE, marker="D", linewidth=2.4, markersize=6.5, label="median, 95 % interval"),
+    ]
+    if ready["beyond"].sum():
+        entries.append(style.mark("not ready in its budget", style.VERMILLION, ">", hollow=True))
+    return entries
