@@ -109,6 +109,14 @@ def test_without_a_network_it_says_so_with_a_remedy(cache: Path) -> None:
     assert left(cache) == []
 
 
+def test_without_apt_it_says_where_packages_can_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Source) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("toolkit.filesystems._SYSTEM_PROGRAMS", ())
+    for ask in (own_source, lambda: fetch("set", source, both)):
+        with pytest.raises(UnavailableError, match=r"no apt-get here.*Debian"):
+            ask()
+
+
 def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match=r"sh has not ended within 0 s"):
         run_limited(["sh", "-c", "sleep 1000 & echo $! > child; wait"], tmp_path, 0.4)

@@ -31,7 +31,7 @@ def add_fetch(app: typer.Typer) -> None:
         """Fetch other suites' kernels and the feeders for lab guests; alone, show what was fetched. Nothing is installed.
 
         They are downloaded and verified by apt from this machine's own mirror, and unpacked in $TOOLKIT_CACHE, else in
-        virt-toolkit in the user's cache folder.
+        virt-toolkit in the user's cache folder. What is there already is kept as it is; --remove is the way to newer versions.
 
         \b
         Example:  toolkit lab fetch --kernel bullseye --kernel trixie --feeders

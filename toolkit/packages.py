@@ -25,7 +25,8 @@ from toolkit.progress import Progress, part, silent
 
 __all__ = ["Index", "Source", "fetch", "own_source", "run_limited"]
 
-_APT = "Run as root: apt-get install apt dpkg (on Debian and its kin); elsewhere packages cannot be fetched."
+_APT = "Packages can be fetched on Debian and its kin alone, where apt and dpkg are."
+_KMOD = "Run as root: apt-get install kmod."
 _NETWORK = "Check the network, and that `apt-get update` works as root."
 
 #: Where the distributions keep the keys of all their suites.
@@ -134,7 +135,10 @@ def own_source(suite: str | None = None) -> Source:
         "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)",
         "Created-By: Packages",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_SHOW_S)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_SHOW_S)
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"apt-get has not ended within {_SHOW_S:.0f} s", "See whether another apt is running.") from error
     targets = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 3]
     mains = [(uri, release, origin) for uri, release, component, origin in targets if component == "main"]
     if not mains:
@@ -224,7 +228,8 @@ def run_limited(command: list[str], folder: Path, limit_s: float, watch: Callabl
                 process.wait(_PAUSE_S)
     text = said.read_bytes()[-_SAID_BYTES if process.returncode else 0 :].decode("utf-8", "replace")
     if process.returncode != 0:
-        raise UnavailableError(f"{program} failed: {_reason(text)}", _NETWORK)
+        remedy = _NETWORK if program.startswith("apt") else "Try again; if it stays so, the packages there cannot be used."
+        raise UnavailableError(f"{program} failed: {_reason(text)}", remedy)
     return text
 
 
@@ -321,7 +326,7 @@ def _reason(said: str) -> str:
 def _program(name: str) -> str:
     found = find_program(name)
     if found is None:
-        raise UnavailableError(f"There is no {name} here", _APT)
+        raise UnavailableError(f"There is no {name} here", _KMOD if name == "depmod" else _APT)
     return found
 
 
