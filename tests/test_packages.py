@@ -16,7 +16,8 @@ from tests.archives import made_archive
 from tests.needs import need, require_tool
 from toolkit.errors import UnavailableError, UsageError
 from toolkit.package_cache import cache_folder, fetched, fetched_set, make_set, remove_fetched
-from toolkit.packages import Index, Source, fetch, own_source, run_limited
+from toolkit.packages import Index, Source, fetch, own_source
+from toolkit.programs import run_limited
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +131,8 @@ def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Pat
 _FETCH = """
 import sys
 from pathlib import Path
-from toolkit.packages import Source, fetch, run_limited
+from toolkit.packages import Source, fetch
+from toolkit.programs import run_limited
 def finish(tree):
     print("finishing", flush=True)
     run_limited(["sleep", sys.argv[2]], tree.parent, 100)

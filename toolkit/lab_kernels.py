@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from toolkit.errors import UnavailableError, UsageError
 from toolkit.filesystems import Support
 from toolkit.package_cache import PackageSet, fetched
-from toolkit.packages import Index, Source, fetch, own_source, run_limited
+from toolkit.packages import Index, Source, fetch, own_source
+from toolkit.programs import run_limited
 from toolkit.progress import Progress, silent
 
 __all__ = [

@@ -11,23 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UnavailableError, UsageError
-from toolkit.filesystems import find_program
 from toolkit.package_cache import Package, PackageSet, make_set
+from toolkit.programs import NETWORK, required_program, run_limited
 from toolkit.progress import Progress, part, silent
 
-__all__ = ["Index", "Source", "fetch", "own_source", "run_limited"]
+__all__ = ["Index", "Source", "fetch", "own_source"]
 
-_APT = "Packages can be fetched on Debian and its kin alone, where apt and dpkg are."
-_KMOD = "Run as root: apt-get install kmod."
-_NETWORK = "Check the network, and that `apt-get update` works as root."
 
 #: Where the distributions keep the keys of all their suites.
 _KEYRINGS = {origin: Path(f"/usr/share/keyrings/{origin.lower()}-archive-keyring.gpg") for origin in ("Debian", "Ubuntu")}
@@ -36,9 +31,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9.-]*(/updates|/)?|\./")
 
 _UPDATE_S, _SHOW_S, _DOWNLOAD_S, _UNPACK_S = 600.0, 60.0, 3600.0, 600.0
-_PAUSE_S = 0.1
-#: Of what a program said, the end is kept.
-_SAID_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def own_source(suite: str | None = None) -> Source:
     if suite is not None and not _SUITE.fullmatch(suite):
         raise UsageError(f"{suite!r} is no name of a suite", "Write it as in sources.list, such as bullseye or bookworm-backports.")
     command = [
-        _program("apt-get"),
+        required_program("apt-get"),
         "indextargets",
         "--format",
         "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)",
@@ -203,50 +195,6 @@ def fetch(
     return make_set(name, source.suite, make, progress)
 
 
-def run_limited(command: list[str], folder: Path, limit_s: float, watch: Callable[[], None] | None = None) -> str:
-    """Run a program in a folder for so long at the most; gives what it wrote. It is dead when this ends, however it ends.
-
-    Raises
-    ------
-    UnavailableError
-        If there is no such program, it fails, or takes longer.
-    """
-    program, *words = command
-    line = [_program(program), *words]
-    if guard := find_program("setpriv"):
-        line = [guard, "--pdeathsig", "KILL", *line]  # also where this process is killed itself
-    said = folder / f"{Path(program).name}.said"
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    with said.open("wb") as output, _group(line, output.fileno(), folder, environment) as process:
-        until = time.monotonic() + limit_s
-        while process.poll() is None:
-            if time.monotonic() > until:
-                raise UnavailableError(f"{program} has not ended within {limit_s:.0f} s", _NETWORK)
-            if watch is not None:
-                watch()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PAUSE_S)
-    text = said.read_bytes()[-_SAID_BYTES if process.returncode else 0 :].decode("utf-8", "replace")
-    if process.returncode != 0:
-        remedy = _NETWORK if program.startswith("apt") else "Try again; if it stays so, the packages there cannot be used."
-        raise UnavailableError(f"{program} failed: {_reason(text)}", remedy)
-    return text
-
-
-@contextlib.contextmanager
-def _group(line: list[str], output: int, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process and its children in a session of their own, which no Ctrl-C at the terminal reaches; they end with the body."""
-    process = subprocess.Popen(
-        line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _updated(work: Path, source: Source) -> Index:
     """An apt of its own in a folder, with the index of one source."""
     if re.search(r'["\\\s{};]', str(work)):
@@ -313,21 +261,7 @@ def _download(work: Path, packages: list[Package], progress: Progress) -> None:
     here = Index(folder, work / "apt.conf", "")
     here.apt("apt-get", "download", *(f"{each.name}={each.version}" for each in packages), limit_s=_DOWNLOAD_S, watch=watch)
     if (came := len(list(folder.glob("*.deb")))) != len(packages):
-        raise UnavailableError(f"apt downloaded {came} of {len(packages)} packages", _NETWORK)
-
-
-def _reason(said: str) -> str:
-    """What apt or dpkg complained of, in one line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    complaints = [line for line in lines if re.match(r"(E|Err|dpkg-deb|W):", line)]
-    return "; ".join(dict.fromkeys((complaints or lines or ["it did not say why"])[-3:]))[:600]
-
-
-def _program(name: str) -> str:
-    found = find_program(name)
-    if found is None:
-        raise UnavailableError(f"There is no {name} here", _KMOD if name == "depmod" else _APT)
-    return found
+        raise UnavailableError(f"apt downloaded {came} of {len(packages)} packages", NETWORK)
 
 
 def _codename() -> str:
