@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit import cli_lab, cli_receive
+from toolkit import cli_audit, cli_lab, cli_receive
 from toolkit._version import __version__
 from toolkit.cli_fips import add_fips
 from toolkit.commands import (
@@ -44,7 +44,9 @@ app = typer.Typer(
     help="Entropy starvation, throughput and file fragmentation on hosts and guests: measured, kept, analysed, shown.",
     epilog="Start with: toolkit doctor",
 )
-app.add_typer(cli_receive.app, name="guests")
+#: Each adds its commands to one and the same application.
+_GUESTS = (cli_audit.app, cli_receive.app)
+app.add_typer(_GUESTS[0], name="guests")
 app.add_typer(cli_lab.app, name="lab")
 
 #: As the sensors and the table of file systems have them; written out so that --help need not load those. A test compares.

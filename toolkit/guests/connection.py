@@ -154,6 +154,23 @@ class Connection:
         asked = lambda: self._handle.baselineHypervisorCPU(emulator, arch, machine, kind, [cpu], flags)  # noqa: E731
         return str(self.call("expanding a CPU model", asked, 10.0))
 
+    def host_name(self) -> str:
+        """The name of the machine that libvirt runs on, as it says itself."""
+        return str(self.call("asking its host's name", self._handle.getHostname, 10.0))
+
+    def refuses_cpu(self, arch: str | None, kind: str, cpu: str) -> str | None:
+        """Why domains of this kind cannot have this processor here, in libvirt's words; None where they can."""
+        flags = self.libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
+        asked = lambda: self._handle.compareHypervisorCPU(None, arch, None, kind, cpu, flags)  # noqa: E731
+        try:
+            found = self.call("comparing processors", asked, 10.0)
+        except GuestError as error:
+            cause = error.__cause__
+            if isinstance(cause, self.libvirt.libvirtError) and cause.get_error_code() == self.libvirt.VIR_ERR_CPU_INCOMPATIBLE:
+                return visible(cause.get_error_message() or "the processors do not fit", 300)
+            raise
+        return None if found > self.libvirt.VIR_CPU_COMPARE_INCOMPATIBLE else "the processors do not fit"
+
     def domain_capabilities(self, emulator: str | None, arch: str | None, machine: str | None, kind: str) -> str:
         """What libvirt says that domains of this kind can have, as XML."""
         asked = lambda: self._handle.getDomainCapabilities(emulator, arch, machine, kind, 0)  # noqa: E731
@@ -194,6 +211,11 @@ class Domain:
         """Its definition: as it runs now, or as it will start the next time."""
         flags = 0 if live else self.connection.libvirt.VIR_DOMAIN_XML_INACTIVE
         return str(self._call("reading its definition", lambda: self._handle.XMLDesc(flags), 10.0))
+
+    def migratable_xml(self) -> str:
+        """Its definition as another host would be given it, in which a running guest's processor is as it was made."""
+        flags = self.connection.libvirt.VIR_DOMAIN_XML_MIGRATABLE
+        return str(self._call("reading its definition for a move", lambda: self._handle.XMLDesc(flags), 10.0))
 
     def attach(self, device: str, *, live: bool) -> None:
         """Add a device to the running domain, or to its configuration."""

@@ -9,12 +9,12 @@ from toolkit.errors import GuestError
 from toolkit.guests.connection import Connection
 from toolkit.guests.domain_xml import Definition
 
-__all__ = ["CpuFlags", "cpu_flags"]
+__all__ = ["AS_THE_HOST", "CpuFlags", "cpu_flags", "features_offered"]
 
 _FLAGS = ("rdrand", "rdseed")
 _OFFERED = {"force": True, "require": True, "optional": None, "disable": False, "forbid": False}
 #: Modes in which the guest has the processor that the hypervisor can offer, and no model of its own.
-_AS_THE_HOST = ("host-model", "host-passthrough", "maximum")
+AS_THE_HOST = ("host-model", "host-passthrough", "maximum")
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def cpu_flags(connection: Connection, definition: Definition) -> CpuFlags:
     said = _features(cpu)
     mode = cpu.get("mode") or "custom"
     try:
-        if mode in _AS_THE_HOST:
-            expanded = _expanded(connection, definition, _host_model(connection, definition))
+        if mode in AS_THE_HOST:
+            expanded = features_offered(connection, definition, definition.emulator, definition.machine)
             detail = f"{mode}, as libvirt says that {definition.kind} offers here"
         else:
             model = cpu.findtext("model") or ""
-            expanded = _expanded(connection, definition, cpu)
+            expanded = _expanded(connection, definition, cpu, definition.emulator, definition.machine)
             detail = f"model {model}, as libvirt expands it"
     except GuestError as error:
         expanded, detail = None, f"libvirt does not expand it: {error.what}"
@@ -64,9 +64,23 @@ def _features(cpu: ET.Element) -> dict[str, str]:
     return {each.get("name", ""): each.get("policy", "require") for each in cpu.findall("feature")}
 
 
-def _host_model(connection: Connection, definition: Definition) -> ET.Element:
+def features_offered(
+    connection: Connection, definition: Definition, emulator: str | None = None, machine: str | None = None
+) -> dict[str, str]:
+    """The features that a host's hypervisor can offer to such a domain, with their policy; by default by its own emulator.
+
+    Raises
+    ------
+    GuestError
+        If libvirt does not tell.
+    """
+    cpu = _host_model(connection, definition, emulator, machine)
+    return _expanded(connection, definition, cpu, emulator, machine)
+
+
+def _host_model(connection: Connection, definition: Definition, emulator: str | None, machine: str | None) -> ET.Element:
     """The processor that libvirt would make of host-model for such a domain."""
-    text = connection.domain_capabilities(definition.emulator, definition.arch, definition.machine, definition.kind)
+    text = connection.domain_capabilities(emulator, definition.arch, machine, definition.kind)
     found = _parsed(text).find("cpu/mode[@name='host-model']")
     if found is None or found.get("supported") != "yes":
         raise GuestError("libvirt knows no host-model for such domains")
@@ -75,7 +89,9 @@ def _host_model(connection: Connection, definition: Definition) -> ET.Element:
     return cpu
 
 
-def _expanded(connection: Connection, definition: Definition, cpu: ET.Element) -> dict[str, str]:
+def _expanded(
+    connection: Connection, definition: Definition, cpu: ET.Element, emulator: str | None, machine: str | None
+) -> dict[str, str]:
     asked = ET.Element("cpu", {"mode": "custom", "match": "exact"})
     for each in cpu:
         if each.tag == "model":
@@ -84,7 +100,7 @@ def _expanded(connection: Connection, definition: Definition, cpu: ET.Element) -
         elif each.tag == "feature":
             asked.append(each)
     text = ET.tostring(asked, encoding="unicode")
-    text = connection.hypervisor_cpu(definition.emulator, definition.arch, definition.machine, definition.kind, text)
+    text = connection.hypervisor_cpu(emulator, definition.arch, machine, definition.kind, text)
     return _features(_parsed(text))
 
 

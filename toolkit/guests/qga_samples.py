@@ -18,7 +18,7 @@ from toolkit.errors import GuestError
 from toolkit.guests.qga import GuestAgent
 from toolkit.markup import visible
 from toolkit.sensors.kernel_log import KernelLog, syslog_records
-from toolkit.sensors.rng import read_rng_state
+from toolkit.sensors.rng import RngState, feeders_among, read_rng_state
 
 __all__ = ["GuestIdentity", "GuestSample", "QgaGuest"]
 
@@ -39,6 +39,7 @@ _FILES = {
 }
 _CONFIGURATION_BYTES = 2**20
 _LOG_BYTES = 2**21
+_NAMES_BYTES = 2**20
 
 #: As in include/linux/uuid.h; a boot_id is written in small letters.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -58,12 +59,15 @@ class GuestIdentity:
         As the guest says; ``boot_id`` is a UUID. The other two may hold anything and are at most 300 characters long.
     rng_state : dict
         Columns of the table ``rng_state``; what files do not tell is None.
+    state : RngState
+        All that its files say of its random number generator, of which ``rng_state`` is the part that a table has.
     """
 
     boot_id: str
     kernel: str
     host_name: str
     rng_state: dict[str, object]
+    state: RngState
 
 
 class GuestSample(NamedTuple):
@@ -140,7 +144,7 @@ class QgaGuest:
             latched = state.regime == "latched"
             self._latched_at = state.poolsize_bits if latched else None
             columns = {**state.row(), "crng_ready": self._ready(state.entropy_avail_bits)}
-            return GuestIdentity(boot_id, kernel, _text(root / "proc/sys/kernel/hostname"), columns)
+            return GuestIdentity(boot_id, kernel, _text(root / "proc/sys/kernel/hostname"), columns, state)
 
     def look(self) -> GuestSample:
         """Look at the guest's pool. Call :meth:`identity` first: without it ``crng_ready`` is never known.
@@ -168,6 +172,16 @@ class QgaGuest:
         if self._latched_at is None or entropy_avail_bits is None:
             return None
         return entropy_avail_bits >= self._latched_at
+
+    def feeders(self) -> tuple[str, ...] | None:
+        """The user-space feeders that run in the guest; None where its agent may not run the ``cat`` that tells."""
+        try:
+            # A process that ends meanwhile makes cat fail, and takes no name away.
+            ran = self._agent.run(["sh", "-c", "cat /proc/[0-9]*/comm"], most_bytes=_NAMES_BYTES)
+        except GuestError:
+            return None
+        names = ran.out.decode("utf-8", "replace").split("\n")
+        return feeders_among(names) if len(names) > 1 else None
 
     def _copy(self, path: str, most_bytes: int, root: Path) -> None:
         content = self._agent.read_if_there(f"/{path}", most_bytes)

@@ -10,11 +10,12 @@ import gzip
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterable
 
 from toolkit.sensors.kernel_log import KernelLog, read_kernel_log, rng_log
 from toolkit.sensors.look import Look, PoolSample
 
-__all__ = ["RngState", "read_rng_state", "regime"]
+__all__ = ["RngState", "feeders_among", "read_rng_state", "regime"]
 
 _RANDOM = "proc/sys/kernel/random"
 _HWRNG = "sys/class/misc/hw_random"
@@ -295,14 +296,19 @@ def _feeders(root: Path) -> tuple[str, ...] | None:
     """Feeders among the processes that are shown; None where /proc hides other users' processes (hidepid)."""
     if _text(root / "proc/1/comm") is None:
         return None
+    return feeders_among(_text(process / "comm") or "" for process in _entries(root / "proc") if process.name.isdigit())
+
+
+def feeders_among(names: Iterable[str]) -> tuple[str, ...]:
+    """The user-space feeders among the names of processes, as ``/proc/PID/comm`` has them.
+
+    Examples
+    --------
+    >>> feeders_among(["systemd", "jitterentropy-r"])
+    ('jitterentropy-rngd',)
+    """
     known = {name[:_COMM_LENGTH]: name for name in _FEEDERS}
-    found = set()
-    for process in _entries(root / "proc"):
-        if process.name.isdigit():
-            name = known.get((_text(process / "comm") or "").strip())
-            if name is not None:
-                found.add(name)
-    return tuple(sorted(found))
+    return tuple(sorted({known[name.strip()] for name in names if name.strip() in known}))
 
 
 def _words(names: tuple[str, ...] | None) -> str | None:

@@ -1,0 +1,471 @@
+"""Verdicts: a table of cases with what is expected of each and why, and what holds for any facts whatever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trees import TREES
+from toolkit.analysis.remedy import remedies
+from toolkit.analysis.verdicts import AT_RISK, CANNOT_TELL, SOUND, STARVING, VERDICTS, judge
+from toolkit.guests.audit_facts import Facts, Move, Target, of_rng_state
+from toolkit.guests.domain_xml import RngDevice
+from toolkit.sensors.rng import read_rng_state
+
+
+def device(max_bytes: int | None = None, period_ms: int | None = None) -> RngDevice:
+    return RngDevice("virtio", "random", "/dev/urandom", max_bytes, period_ms, None)
+
+
+def recorded(name: str) -> Facts:
+    root = TREES / name
+    kernel = (root / "proc/sys/kernel/osrelease").read_text().strip()
+    return of_rng_state(read_rng_state(root), "its own files", kernel)
+
+
+UNLIMITED = (device(),)
+TARGET = Target("qemu:///system", "web1", "00000000-0000-0000-0000-000000000001", running=True)
+#: A guest of which everything is known and nothing is wrong, in each way to be so.
+RDRAND = Facts(
+    target=TARGET,
+    state="running",
+    said_by="its qemu-guest-agent",
+    kernel="6.1.0-18-amd64",
+    regime="latched",
+    regime_evidence="poolsize 256",
+    poolsize_bits=256,
+    entropy_avail_bits=256,
+    crng_ready=True,
+    crng_ready_s=0.0,
+    urandom_warnings=0,
+    kernel_log="complete",
+    hwrng_available=(),
+    cpu_rdrand=True,
+    trust_cpu=True,
+    feeders=(),
+    devices=(),
+)
+VIRTIO = replace(
+    RDRAND,
+    crng_ready_s=1.2,
+    hwrng_available=("virtio_rng.0",),
+    hwrng_current="virtio_rng.0",
+    hwrng_quality=1024,
+    cpu_rdrand=False,
+    devices=UNLIMITED,
+)
+BARE = replace(RDRAND, cpu_rdrand=False, crng_ready_s=8.6)
+FED = replace(BARE, feeders=("haveged",), crng_ready_s=3.0)
+BLOCKING = replace(
+    VIRTIO,
+    regime="blocking",
+    regime_evidence="read_wakeup_threshold is offered",
+    kernel="4.19.0-16-amd64",
+    poolsize_bits=4096,
+    entropy_avail_bits=3000,
+    hwrng_quality=1000,
+    random_readable=True,
+)
+OFF = Facts(target=replace(TARGET, running=False), state="shut off", cpu_rdrand=False, devices=UNLIMITED)
+SILENT = replace(OFF, target=TARGET, state="running", silence="it has no port of qemu-guest-agent")
+SOUND_ONES = {"rdrand": RDRAND, "virtio": VIRTIO, "feeder": FED, "blocking": BLOCKING}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    facts: Facts
+    verdict: str
+    causes: str
+    why: str
+
+
+def tight(max_bytes: int, period_ms: int, facts: Facts = VIRTIO) -> Facts:
+    return replace(facts, devices=(device(max_bytes, period_ms),))
+
+
+ALL_OF = "all of it is known, and nothing is wrong"
+CASES = [
+    # Recorded machines.
+    Case(
+        "recorded: blocking, 87 bits, slow",
+        recorded("blocking"),
+        AT_RISK,
+        "blocking-pool-low slow-ready urandom-before-ready",
+        "87 bits are fewer than a key, and the boot took 65 s; that a feeder runs does not undo it",
+    ),
+    Case(
+        "recorded: estimating, RDRAND trusted",
+        recorded("estimating"),
+        SOUND,
+        "",
+        "RDRAND is credited; a TPM of quality 0 is no harm",
+    ),
+    Case(
+        "recorded: draining, 112 of 256", recorded("draining"), SOUND, "", "a sawtooth is normal; a virtio-rng that made it in time"
+    ),
+    Case("recorded: latched", recorded("latched"), SOUND, "", "256 is the latch's only value; RDRAND and a virtio-rng"),
+    Case(
+        "recorded: device without a driver",
+        recorded("unbound"),
+        AT_RISK,
+        "driver-not-bound kernel-jitter-only slow-ready",
+        "the device is there and rng_available is empty",
+    ),
+    Case(
+        "recorded: log overwritten",
+        recorded("overwritten"),
+        CANNOT_TELL,
+        "source-unknown trust-unknown log-overwritten",
+        "ready, but not since when nor by what",
+    ),
+    Case(
+        "recorded: container that hides all",
+        recorded("hidden"),
+        CANNOT_TELL,
+        "source-unknown rdrand-unknown log-absent",
+        "ready by the latch; nothing else is shown",
+    ),
+    Case(
+        "recorded: log overwritten, and the host knows of an unlimited device",
+        replace(recorded("overwritten"), devices=UNLIMITED),
+        CANNOT_TELL,
+        "driver-unknown trust-unknown log-overwritten",
+        "a device helps only with a driver, of which nothing was seen",
+    ),
+    Case(
+        "recorded: log overwritten, its kernel known to credit RDRAND",
+        replace(recorded("overwritten"), trust_cpu=True),
+        SOUND,
+        "",
+        "when it was ready is not known, but that it is, and why it will be",
+    ),
+    # What entropy_avail means.
+    Case("256, latched", VIRTIO, SOUND, "", "never low entropy"),
+    Case(
+        "256, latched, no source",
+        BARE,
+        AT_RISK,
+        "no-source kernel-jitter-only",
+        "at risk for want of a source, not for 256",
+    ),
+    Case(
+        "255, latched",
+        replace(BARE, entropy_avail_bits=255, crng_ready=None, crng_ready_s=None),
+        STARVING,
+        "not-ready no-source kernel-jitter-only",
+        "below the latch it is not ready",
+    ),
+    Case(
+        "150, blocking", replace(BLOCKING, entropy_avail_bits=150), AT_RISK, "blocking-pool-low", "readable, and fewer than one key"
+    ),
+    Case(
+        "150, estimating",
+        replace(VIRTIO, regime="estimating", entropy_avail_bits=150),
+        SOUND,
+        "",
+        "after ready a low estimate is harmless",
+    ),
+    Case("0, draining", replace(VIRTIO, regime="draining", entropy_avail_bits=0), SOUND, "", "it drops to 0 at each reseed"),
+    Case(
+        "12, blocking",
+        replace(BLOCKING, entropy_avail_bits=12),
+        STARVING,
+        "blocking-pool-low",
+        "below the floor /dev/random blocks",
+    ),
+    Case(
+        "blocking, poll says not readable",
+        replace(BLOCKING, entropy_avail_bits=None, random_readable=False),
+        STARVING,
+        "blocking-pool-low",
+        "it was seen to block",
+    ),
+    Case("blocking, the pool not seen", replace(BLOCKING, entropy_avail_bits=None), CANNOT_TELL, "pool-unknown", "it may be empty"),
+    Case("blocking, full and fed", BLOCKING, SOUND, "", ALL_OF),
+    Case(
+        "blocking, RDRAND alone",
+        replace(BLOCKING, hwrng_available=(), hwrng_current=None, devices=(), cpu_rdrand=True),
+        AT_RISK,
+        "blocking-pool-unfed",
+        "RDRAND makes it ready and fills no blocking pool",
+    ),
+    # Not ready.
+    Case(
+        "not ready, nothing",
+        replace(BARE, crng_ready=False, crng_ready_s=None),
+        STARVING,
+        "not-ready no-source kernel-jitter-only",
+        "getrandom waits",
+    ),
+    Case(
+        "not ready, 4 bytes per 4 s",
+        replace(tight(4, 4000), crng_ready=False, crng_ready_s=None, entropy_avail_bits=40),
+        STARVING,
+        "not-ready tight-limit",
+        "the limit is why",
+    ),
+    Case(
+        "not ready before 5.4, nothing",
+        replace(BARE, regime="blocking", kernel="4.9.0", crng_ready=False, crng_ready_s=None, entropy_avail_bits=20),
+        STARVING,
+        "not-ready blocking-pool-low blocking-pool-unfed no-source",
+        "no jitter of the kernel's own: nothing bounds the wait",
+    ),
+    Case(
+        "another generator, not ready",
+        replace(VIRTIO, regime=None, crng_ready=False, crng_ready_s=None),
+        STARVING,
+        "not-ready",
+        "EAGAIN is EAGAIN under any generator",
+    ),
+    Case(
+        "another generator (LRNG)",
+        replace(VIRTIO, regime=None, regime_evidence="/proc/lrng_type: another generator than the kernel's own"),
+        CANNOT_TELL,
+        "regime-unknown",
+        "what its numbers mean is not known",
+    ),
+    # Sources.
+    Case("RDRAND credited, nothing else", RDRAND, SOUND, "", ALL_OF),
+    Case(
+        "RDRAND untrusted",
+        replace(RDRAND, trust_cpu=False),
+        AT_RISK,
+        "rdrand-untrusted kernel-jitter-only",
+        "offered, not credited",
+    ),
+    Case(
+        "RDRAND untrusted, virtio-rng", replace(VIRTIO, cpu_rdrand=True, trust_cpu=False), SOUND, "", "the device makes up for it"
+    ),
+    Case("RDRAND, trust not known", replace(RDRAND, trust_cpu=None), CANNOT_TELL, "trust-unknown", "it may not count"),
+    Case("4 bytes per 4 s", tight(4, 4000), AT_RISK, "tight-limit", "worse than no device at the next boot"),
+    Case("1024 bytes per 1 s", tight(1024, 1000), AT_RISK, "tight-limit", "measured: slower than no device"),
+    Case("1 MB per 1 s", tight(10**6, 1000), SOUND, "", "a limit that nobody feels"),
+    Case(
+        "4 bytes per 4 s, RDRAND credited",
+        tight(4, 4000, replace(VIRTIO, cpu_rdrand=True)),
+        SOUND,
+        "",
+        "ready before the device is asked",
+    ),
+    Case(
+        "driver not bound, no RDRAND",
+        replace(VIRTIO, hwrng_available=(), hwrng_current=None, hwrng_quality=None),
+        AT_RISK,
+        "driver-not-bound kernel-jitter-only",
+        "configured by the host, read by nobody",
+    ),
+    Case(
+        "driver not bound, RDRAND credited",
+        replace(RDRAND, devices=UNLIMITED),
+        SOUND,
+        "",
+        "it needs no device; that one lies idle is said",
+    ),
+    Case(
+        "source not selected",
+        replace(VIRTIO, hwrng_current=None, hwrng_quality=None),
+        AT_RISK,
+        "hwrng-not-selected",
+        "available and not in use",
+    ),
+    Case("source not credited", replace(VIRTIO, hwrng_quality=0), AT_RISK, "hwrng-not-credited", "its bits count for nothing"),
+    Case("feeder running, quick", FED, SOUND, "", "ready within seconds with what it has at each boot"),
+    Case(
+        "feeder running, log overwritten",
+        replace(FED, crng_ready_s=None, kernel_log="overwritten"),
+        CANNOT_TELL,
+        "readiness-time-unknown log-overwritten",
+        "a feeder begins late; how late is not known",
+    ),
+    Case("feeder running, slow", replace(FED, crng_ready_s=40.0), AT_RISK, "slow-ready", "it came too late in this boot"),
+    # This boot.
+    Case(
+        "slow with a good source",
+        replace(VIRTIO, crng_ready_s=755.0),
+        AT_RISK,
+        "slow-ready",
+        "what made it slow may be there still",
+    ),
+    Case("a wait was seen", replace(VIRTIO, longest_wait_s=12.0), AT_RISK, "waits-seen", "a program waited"),
+    Case("a read of a millisecond", replace(VIRTIO, longest_wait_s=0.001), SOUND, "", "no wait"),
+    # What cannot be asked.
+    Case("nothing known", Facts(), CANNOT_TELL, "not-running source-unknown rdrand-unknown", "nothing"),
+    Case("host silent", Facts(unreachable="no answer within 40 s"), CANNOT_TELL, "host-unreachable", "its host did not answer"),
+    Case("shut off, a device", OFF, CANNOT_TELL, "not-running driver-unknown", "its kernel may have no driver"),
+    Case("shut off, no source", replace(OFF, devices=()), AT_RISK, "no-source", "whatever kernel it has, it gets nothing"),
+    Case("shut off, 4 bytes per 4 s", tight(4, 4000, OFF), AT_RISK, "tight-limit", "whatever kernel it has"),
+    Case(
+        "shut off, RDRAND",
+        replace(OFF, cpu_rdrand=True, devices=()),
+        CANNOT_TELL,
+        "not-running trust-unknown",
+        "its kernel may not credit it",
+    ),
+    Case("silent, a device", SILENT, CANNOT_TELL, "guest-silent driver-unknown", "a device alone proves nothing"),
+    Case("silent, no source", replace(SILENT, devices=()), AT_RISK, "no-source", "seen on the host"),
+    # Moves.
+    Case(
+        "relies on RDRAND, and a host lacks it",
+        replace(RDRAND, moves=(Move("b", False, True), Move("c", False, False))),
+        AT_RISK,
+        "migration-loses-rdrand",
+        "on c nothing is left",
+    ),
+    Case(
+        "does not rely on RDRAND",
+        replace(VIRTIO, cpu_rdrand=True, moves=(Move("c", False, False),)),
+        SOUND,
+        "",
+        "the device goes along",
+    ),
+    Case(
+        "its processor requires RDRAND, and a host lacks it",
+        replace(RDRAND, moves=(Move("c", True, False, "missing features: rdrand"),)),
+        AT_RISK,
+        "migration-fails",
+        "libvirt refuses the move for RDRAND",
+    ),
+    Case("a move fails for another feature", replace(RDRAND, moves=(Move("c", True, True),)), SOUND, "", "no matter of randomness"),
+    Case(
+        "relies on RDRAND, and a host is silent",
+        replace(RDRAND, moves=(Move("c"),)),
+        CANNOT_TELL,
+        "migration-unknown",
+        "nobody said",
+    ),
+    Case("has a device, and a host is silent", replace(VIRTIO, moves=(Move("c"),)), SOUND, "", "no host can take its source away"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_each_case_gets_its_verdict_and_its_causes(case: Case) -> None:
+    verdict = judge(case.facts)
+    assert (verdict.verdict, " ".join(verdict.causes)) == (case.verdict, case.causes), (case.why, verdict.evidence)
+    assert verdict.evidence
+    assert all(sentence.endswith(".") and len(sentence) < 700 for sentence in verdict.evidence), verdict.evidence
+    assert verdict.because in verdict.evidence
+    assert bool(verdict.causes) == (verdict.verdict != SOUND)
+    assert not any("low entropy" in sentence or "healthy" in sentence for sentence in verdict.evidence)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.verdict != SOUND], ids=lambda case: case.name)
+def test_whatever_is_not_sound_has_something_to_do(case: Case) -> None:
+    for facts in (case.facts, replace(case.facts, target=TARGET), replace(case.facts, target=replace(TARGET, persistent=False))):
+        assert remedies(facts, judge(facts))
+
+
+def test_what_is_sound_asks_for_nothing() -> None:
+    assert all(remedies(facts, judge(facts)) == () for facts in SOUND_ONES.values())
+
+
+def test_an_empty_latch_is_no_cause_of_its_own() -> None:
+    """256, and any number, on a kernel whose number says nothing changes no verdict once the guest is known to be ready."""
+    for regime in ("latched", "draining", "estimating"):
+        verdicts = {judge(replace(VIRTIO, regime=regime, entropy_avail_bits=bits)).verdict for bits in (0, 1, 63, 150, 256, 4096)}
+        assert verdicts == {SOUND}, regime
+
+
+_GAPS = {
+    each.name: getattr(Facts(), each.name) for each in fields(Facts) if each.name not in ("target", "unreachable", "moves", "notes")
+}
+
+
+def _proves(facts: Facts) -> bool:
+    """What must have been seen for a guest to be called sound, said once more and otherwise than in the code under test."""
+    ready = facts.crng_ready is True or facts.crng_ready_s is not None or facts.random_readable or facts.entropy_avail_bits == 256
+    in_time = facts.crng_ready_s is not None and facts.crng_ready_s <= 10
+    rdrand = facts.cpu_rdrand and facts.trust_cpu
+    limit = facts.devices is not None or in_time
+    device_works = bool(facts.hwrng_current and facts.hwrng_available and limit and (facts.hwrng_quality or in_time))
+    fed = bool(facts.feeders)
+    source = device_works or (rdrand and facts.regime != "blocking") or (rdrand and fed) or (fed and in_time)
+    pool = facts.regime != "blocking" or (facts.entropy_avail_bits or 0) >= 256
+    return bool(facts.state == "running" and facts.said_by and facts.regime and ready and source and pool)
+
+
+@pytest.mark.parametrize("name", SOUND_ONES)
+def test_a_sound_guest_of_which_less_is_known_is_sound_only_where_the_rest_proves_it(name: str) -> None:
+    sound = SOUND_ONES[name]
+    assert judge(sound).verdict == SOUND
+    lost = 0
+    for count in (1, 2, 3):
+        for missing in combinations(_GAPS, count):
+            facts = replace(sound, **{field: _GAPS[field] for field in missing})
+            verdict = judge(facts)
+            assert verdict.verdict != STARVING, (missing, verdict)
+            assert verdict.verdict != SOUND or _proves(facts), (missing, verdict)
+            lost += verdict.verdict != SOUND
+    assert lost
+
+
+def _or_none(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.none() | values
+
+
+_TRUTH = _or_none(st.booleans())
+_NAMES = st.lists(st.sampled_from(["virtio_rng.0", "tpm-rng-0", "x\x1b[31m", ""]), max_size=2).map(tuple)
+_DEVICES = st.lists(
+    st.builds(
+        RngDevice,
+        _or_none(st.just("virtio")),
+        _or_none(st.sampled_from(["random", "egd", "builtin"])),
+        _or_none(st.sampled_from(["/dev/urandom", "a&b<c"])),
+        _or_none(st.integers(0, 2**40)),
+        _or_none(st.integers(0, 2**40)),
+        st.none(),
+    ),
+    max_size=2,
+).map(tuple)
+ANY = st.builds(
+    Facts,
+    target=_or_none(st.builds(Target, st.just("qemu:///system"), st.text(max_size=9), st.just("u"), st.booleans(), st.booleans())),
+    state=_or_none(st.sampled_from(["running", "paused", "shut off", "no state"])),
+    said_by=st.sampled_from(["", "its files"]),
+    unreachable=st.sampled_from(["", "", "", "gone"]),
+    kernel=_or_none(st.sampled_from(["4.9", "5.4.1", "6.18", "", "x"])),
+    regime=_or_none(st.sampled_from(["blocking", "estimating", "draining", "latched"])),
+    poolsize_bits=_or_none(st.sampled_from([0, 256, 4096])),
+    entropy_avail_bits=_or_none(st.sampled_from([-1, 0, 63, 64, 150, 255, 256, 4096])),
+    crng_ready=_TRUTH,
+    random_readable=_TRUTH,
+    crng_ready_s=_or_none(st.floats(allow_nan=True)),
+    urandom_warnings=_or_none(st.integers(-1, 99)),
+    kernel_log=_or_none(st.sampled_from(["complete", "overwritten", "refused", "absent", "other"])),
+    hwrng_available=_or_none(_NAMES),
+    hwrng_current=_or_none(st.sampled_from(["virtio_rng.0", "tpm-rng-0", ""])),
+    hwrng_quality=_or_none(st.sampled_from([0, 1, 1024])),
+    virtio_rng_unbound=_or_none(st.integers(0, 2)),
+    cpu_rdrand=_TRUTH,
+    trust_cpu=_TRUTH,
+    feeders=_or_none(_NAMES),
+    longest_wait_s=_or_none(st.floats(allow_nan=True)),
+    devices=_or_none(_DEVICES),
+    moves=st.lists(st.builds(Move, st.text(max_size=5), _TRUTH, _TRUTH, st.text(max_size=5)), max_size=2).map(tuple),
+)
+
+
+@given(ANY)
+def test_any_facts_get_a_verdict_that_their_evidence_allows_and_something_to_do(facts: Facts) -> None:
+    verdict = judge(facts)
+    assert verdict.verdict in VERDICTS
+    assert "\x1b" not in "".join(verdict.evidence)
+    if verdict.verdict == SOUND:
+        assert _proves(facts), verdict
+        assert facts.ready
+    else:
+        assert verdict.causes
+        assert remedies(facts, verdict)
+    if facts.ready is False and not facts.unreachable:
+        assert verdict.verdict == STARVING
+
+
+@given(ANY, st.sampled_from(sorted(_GAPS)))
+def test_forgetting_something_never_makes_an_uncertain_guest_sound(facts: Facts, forgotten: str) -> None:
+    if judge(facts).verdict == CANNOT_TELL:
+        assert judge(replace(facts, **{forgotten: _GAPS[forgotten]})).verdict != SOUND

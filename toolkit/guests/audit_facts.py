@@ -1,0 +1,206 @@
+"""What an audit knows of one domain and its guest, before anybody judges it. Nothing here asks: None is "not known", never "no".
+
+:mod:`toolkit.guests.audit` fills these in from libvirt, the guest and a store; :mod:`toolkit.analysis.verdicts` judges them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from toolkit.guests.domain_xml import RngDevice
+from toolkit.sensors.rng import RngState
+
+__all__ = ["Facts", "Move", "Target", "of_rng_state"]
+
+#: The first kernel whose blocked getrandom gathers jitter itself (try_to_generate_entropy of drivers/char/random.c).
+_FIRST_WITH_JITTER = (5, 4)
+_RELEASE = re.compile(r"(\d{1,3})\.(\d{1,3})")
+_VIRTIO = "virtio_rng"
+
+
+@dataclass(frozen=True)
+class Move:
+    """What would become of a guest on another host of the set.
+
+    Attributes
+    ----------
+    host : str
+        The other host.
+    fails : bool or None
+        Whether libvirt would refuse the move, by its comparison of the processors.
+    rdrand : bool or None
+        Whether the guest would have RDRAND there.
+    detail : str
+        libvirt's words, or why it cannot be told.
+    """
+
+    host: str
+    fails: bool | None = None
+    rdrand: bool | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A domain, for the commands of a remedy.
+
+    Attributes
+    ----------
+    uri, name, uuid : str
+        Where libvirt is, as the user names it or libvirt does; the domain.
+    running, persistent : bool
+        Whether it has a process; whether it has a configuration that outlives a shutdown.
+    hot_pluggable : bool
+        Whether a PCI device can be added to it now without risk (see ``Definition.refuses_pci``), and ``why_not``: why it cannot.
+    """
+
+    uri: str
+    name: str
+    uuid: str
+    running: bool = False
+    persistent: bool = True
+    hot_pluggable: bool = False
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one guest. Columns of ``rng_state`` mean here what they mean there.
+
+    Attributes
+    ----------
+    target : Target or None
+        The domain; None for a machine that is no domain.
+    state : str or None
+        libvirt's word for it, ``running`` for a machine that is no domain.
+    said_by : str
+        By what the guest spoke of itself; empty where it did not, and ``silence`` says why.
+    unreachable : str
+        Why the host, with all its domains, could not be asked; empty where it could.
+    boot_id, kernel : str or None
+        As the guest says.
+    longest_wait_s : float or None
+        The longest read of getrandom or /dev/random in this boot that a store has.
+    devices : tuple of RngDevice or None
+        Its rng devices as the host configured them; empty: it has none.
+    rdrand_detail : str
+        What ``cpu_rdrand`` was told from.
+    moves : tuple of Move
+        The other hosts of the set.
+    notes : tuple of str
+        What could not be asked on the way, in sentences.
+    """
+
+    target: Target | None = None
+    state: str | None = None
+    said_by: str = ""
+    silence: str = ""
+    unreachable: str = ""
+    boot_id: str | None = None
+    kernel: str | None = None
+    regime: str | None = None
+    regime_evidence: str = ""
+    poolsize_bits: int | None = None
+    entropy_avail_bits: int | None = None
+    crng_ready: bool | None = None
+    random_readable: bool | None = None
+    crng_ready_s: float | None = None
+    urandom_warnings: int | None = None
+    kernel_log: str | None = None
+    hwrng_available: tuple[str, ...] | None = None
+    hwrng_current: str | None = None
+    hwrng_quality: int | None = None
+    virtio_rng_unbound: int | None = None
+    cpu_rdrand: bool | None = None
+    rdrand_detail: str = ""
+    trust_cpu: bool | None = None
+    feeders: tuple[str, ...] | None = None
+    longest_wait_s: float | None = None
+    devices: tuple[RngDevice, ...] | None = None
+    moves: tuple[Move, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool | None:
+        """Whether the CRNG is ready now: as asked, else by the log, which says it once, else by the pool where that tells."""
+        if self.crng_ready is False:
+            return False
+        if self.crng_ready or self.crng_ready_s is not None:
+            return True
+        if self.regime in ("estimating", "draining", "latched") and self.random_readable is not None:
+            return self.random_readable
+        if self.regime == "latched" and self.entropy_avail_bits is not None and self.poolsize_bits is not None:
+            return self.entropy_avail_bits >= self.poolsize_bits
+        return None
+
+    @property
+    def gathers_jitter(self) -> bool | None:
+        """Whether a getrandom that must wait makes this kernel gather jitter itself, which bounds the wait."""
+        if self.regime in ("estimating", "draining", "latched"):
+            return True
+        found = _RELEASE.match(self.kernel or "")
+        return None if found is None else (int(found[1]), int(found[2])) >= _FIRST_WITH_JITTER
+
+    @property
+    def has_virtio_rng(self) -> bool | None:
+        """Whether it has a virtio-rng device, by the host's word or by the guest's."""
+        if self.devices or self.virtio_rng_unbound or any(name.startswith(_VIRTIO) for name in self.hwrng_available or ()):
+            return True
+        return None if self.devices is None else False
+
+    @property
+    def driver_bound(self) -> bool | None:
+        """Whether the guest has bound a driver to its virtio-rng; None where it has none, or did not say."""
+        if not self.has_virtio_rng or self.hwrng_available is None:
+            return None
+        return any(name.startswith(_VIRTIO) for name in self.hwrng_available)
+
+    @property
+    def reads_virtio_rng(self) -> bool:
+        """Whether the source in use is a virtio-rng."""
+        return (self.hwrng_current or "").startswith(_VIRTIO)
+
+    @property
+    def tightest(self) -> RngDevice | None:
+        """The device of the tightest limit, since which of several the guest reads cannot be told; None where none is limited."""
+        limited = [each for each in self.devices or () if bytes_per_s(each) is not None]
+        return min(limited, key=lambda each: bytes_per_s(each) or 0.0, default=None)
+
+
+def bytes_per_s(device: RngDevice) -> float | None:
+    """What a device gives at the most; None where it is unlimited."""
+    return None if device.max_bytes is None else 1000.0 * device.max_bytes / (device.period_ms or 1000)
+
+
+def of_rng_state(state: RngState, said_by: str, kernel: str | None = None, facts: Facts | None = None) -> Facts:
+    """The facts of a machine whose files were read, beside those already known.
+
+    Examples
+    --------
+    >>> from toolkit.sensors.rng import read_rng_state
+    >>> of_rng_state(read_rng_state(), "its own files").said_by
+    'its own files'
+    """
+    return replace(
+        facts or Facts(state="running"),
+        said_by=said_by,
+        kernel=kernel,
+        regime=state.regime,
+        regime_evidence=state.regime_evidence,
+        poolsize_bits=state.poolsize_bits,
+        entropy_avail_bits=state.entropy_avail_bits,
+        crng_ready=state.crng_ready,
+        random_readable=state.random_readable,
+        crng_ready_s=state.crng_ready_s,
+        urandom_warnings=state.urandom_warnings,
+        kernel_log=state.kernel_log,
+        hwrng_available=state.hwrng_available,
+        hwrng_current=state.hwrng_current,
+        hwrng_quality=state.hwrng_quality,
+        virtio_rng_unbound=state.virtio_rng_unbound,
+        cpu_rdrand=state.cpu_rdrand,
+        rdrand_detail="cpuinfo",
+        trust_cpu=state.trust_cpu,
+        feeders=state.feeders,
+    )
