@@ -12,7 +12,7 @@ from tests.needs import need, require_root
 from tests.sensors.interpreters import as_nobody
 from tests.trees import TREES, copied
 from toolkit.sensors import kernel_log
-from toolkit.sensors.kernel_log import KernelLog, RngLog, read_kernel_log, rng_log
+from toolkit.sensors.kernel_log import KernelLog, RngLog, read_kernel_log, rng_log, syslog_records
 
 
 def said(tree: str) -> RngLog:
@@ -127,3 +127,13 @@ def test_a_cleared_syslog_is_not_complete() -> None:
     log = kernel_log.syslog_records("<6>[   12.000001][    T1] usb 1-1: new device\n<5>[   13.500000] random: crng init done\n")
     assert log.state == "overwritten"
     assert rng_log(log) == RngLog(13.5, None, None)
+
+
+def test_a_log_with_numbers_that_no_kernel_writes_is_read_all_the_same() -> None:
+    nines = "9" * 5000
+    lines = [
+        "<6>[    0.000000] Linux version 6.1",
+        f"<{nines}>[ 1.0] x",
+        f"<6>[    1.0] random: {nines} urandom warning(s) missed due to ratelimiting",
+    ]
+    assert rng_log(syslog_records("\n".join(lines))).urandom_warnings == 0

@@ -35,6 +35,7 @@ _NEEDS_SOURCE = (
     "blocking-pool-low",
     "blocking-pool-unfed",
     "migration-loses-rdrand",
+    "migration-fails",
     "not-ready",
 )
 
@@ -65,8 +66,8 @@ def remedies(facts: Facts, verdict: Verdict) -> tuple[Remedy, ...]:
     --------
     >>> from toolkit.analysis.verdicts import judge
     >>> facts = Facts(state="running", said_by="its files", regime="latched", crng_ready=False, cpu_rdrand=False, devices=())
-    >>> [remedy.xml.split()[0] for remedy in remedies(facts, judge(facts))]
-    ['<rng']
+    >>> remedies(facts, judge(facts))[0].what
+    'Give it a virtio-rng without a limit, on its host.'
     """
     found: dict[tuple[str | None, str], Remedy] = {}
     for remedy in _for_all(facts, verdict.causes):
@@ -144,7 +145,9 @@ def _to_tell(facts: Facts, cause: str) -> Iterator[Remedy]:
         yield Remedy(
             "In the guest, outside of containers: which hardware sources it has.", "grep . /sys/class/misc/hw_random/rng_*"
         )
-    elif cause in ("limit-unknown", "host-unreachable"):
+    elif cause == "host-unreachable":
+        yield Remedy("Look whether its libvirt runs and may be reached from here, and audit it again.")
+    elif cause == "limit-unknown":
         yield Remedy("Ask its host.", _audit(target))
     elif cause in ("log-overwritten", "log-refused", "log-absent", "readiness-time-unknown"):
         yield Remedy(

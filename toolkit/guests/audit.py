@@ -45,7 +45,7 @@ class Audited:
     Attributes
     ----------
     host, uri : str
-        The host's own name (where it did not say it, the URI), and where its libvirt is.
+        The host's own name (where it did not say it, or another of the set has the same, the URI), and where its libvirt is.
     facts : Facts
         ``facts.target`` is the domain.
     """
@@ -92,7 +92,10 @@ def gather(uris: Sequence[str | None], store: Store | None = None, progress: Pro
     --------
     >>> [each.facts.state for each in gather([None])]  # doctest: +SKIP
     """
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        # Where this is interrupted, nobody waits for domains that were not asked yet.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         hosts, failed = _connected(list(dict.fromkeys(uris)), stack, pool)
         if not hosts:
             raise next(iter(failed.values()))
@@ -130,10 +133,7 @@ def _connected(
         hosts.setdefault(host.connection.uri, host)
     alike = Counter(host.name for host in hosts.values())
     missing = tuple(Move(visible(uri or "libvirt's default address"), None, None, error.what) for uri, error in failed.items())
-    named = [
-        replace(host, name=host.name if alike[host.name] == 1 else f"{host.name} ({uri})", missing=missing)
-        for uri, host in hosts.items()
-    ]
+    named = [replace(host, name=host.name if alike[host.name] == 1 else uri, missing=missing) for uri, host in hosts.items()]
     return named, failed
 
 

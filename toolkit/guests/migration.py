@@ -1,7 +1,7 @@
 """What would become of a domain on the other hosts of a set: by libvirt's comparison of processors, and by what each can offer.
 
-libvirt compares a processor that has a model. One that is the host's, whatever that is, it moves without a word, and the guest
-has what it finds there at its next start at the latest.
+libvirt compares a processor that has a model, unless the definition has it not check (``check='none'``). Such a one, and one that
+is the host's, whatever that is, it moves without a word, and the guest has what it finds there at its next start at the latest.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def move(definition: Definition, rdrand: bool | None, host: str, there: Connecti
         return Move(host, None, None, error.what)
     if refusal is None:
         return Move(host, False, rdrand)
+    if cpu.get("check") == "none":
+        return Move(host, False, offered, f"its definition has libvirt not check; else it would say: {refusal}")
     return Move(host, True, offered, refusal)
 
 

@@ -22,12 +22,13 @@ _SIZE_BUFFER = 10
 # CONSOLE_EXT_LOG_MAX of kernel/printk/internal.h: the longest record that a read of /dev/kmsg gives.
 _LONGEST_RECORD = 8192
 
-_SYSLOG_LINE = re.compile(r"<(\d+)>(?:\[\s*(\d+\.\d+)\])?(?:\[\s*[TC]\d+\])? ?(.*)")
+_SYSLOG_LINE = re.compile(r"<(\d{1,9})>(?:\[\s*(\d{1,18}\.\d{1,9})\])?(?:\[\s*[TC]\d+\])? ?(.*)")
 
 # All spellings since 3.13: the pool of old, the CRNG, and the CRNG seeded from the processor (4.19 to 5.17).
 _READY = re.compile(r"random: (?:crng init done|crng done \(trusting CPU's manufacturer\)|nonblocking pool is initialized)")
 _URANDOM_READ = re.compile(r"random: .*(?:uninitialized urandom read|urandom read with \d+ bits of entropy)")
-_URANDOM_MISSED = re.compile(r"random: (\d+) urandom warning\(s\) missed due to ratelimiting")
+# A guest can put anything into what it calls its log: a number of five thousand digits is none.
+_URANDOM_MISSED = re.compile(r"random: (\d{1,12}) urandom warning\(s\) missed due to ratelimiting")
 _VM_FORK = re.compile(r"random: crng reseeded due to virtual machine fork")
 
 

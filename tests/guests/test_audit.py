@@ -1,0 +1,261 @@
+"""The audit of domains of real libvirtds: what is gathered, what it is judged to be, and that its remedies do what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.guests.conftest import Guest
+from tests.guests.domains import Daemon, domain_xml, libvirt_daemon, opened, qemu_pid, until
+from tests.needs import require_tool
+from toolkit import open_store, spoken_audit
+from toolkit.analysis.remedy import Remedy
+from toolkit.errors import ToolkitError
+from toolkit.guests.audit import gather
+from toolkit.guests.domain_xml import OUR_RNG, Definition, RngLimit, rng_xml
+from toolkit.guests.unplugging import unplug, why_not_now
+
+pytestmark = [pytest.mark.libvirt, pytest.mark.slow, pytest.mark.timeout(900)]
+
+#: As hostile as libvirt lets a name be.
+HOSTILE = "-<script>$(id) \u202egnp.exe & 'x'"
+NOWHERE = "qemu+unix:///session?socket=/nowhere"
+WITHOUT = "<cpu mode='custom'><model>IvyBridge</model><feature policy='disable' name='rdrand'/></cpu>"
+
+
+def _rng(rate: str = "") -> str:
+    return f"<rng model='virtio'>{rate}<backend model='random'>/dev/urandom</backend></rng>"
+
+
+LIMITED = _rng("<rate bytes='4' period='4000'/>")
+
+
+def _with_cpu(name: str, cpu: str, devices: str = "") -> str:
+    return domain_xml(name, devices=devices).replace("</os>", f"</os>{cpu}")
+
+
+@contextmanager
+def _domains(daemon: Daemon, *texts: str, start: bool = False) -> Iterator[dict[str, Any]]:
+    """Domains for one test, libvirt's own handles of them."""
+    with ExitStack() as left, opened(daemon) as connection:
+        made = {}
+        for text in texts:
+            handle = connection.defineXML(text)
+            made[handle.name()] = handle
+            left.callback(handle.undefine)
+            if start:
+                handle.create()
+                left.callback(handle.destroy)
+        with left:
+            yield made
+
+
+def _judged(*uris: str | None, **more: Any) -> dict[str, spoken_audit.Judged]:
+    return {each.found.name: each for each in spoken_audit.judged(gather(uris, **more))}
+
+
+def _command(*words: str, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "toolkit", "guests", "audit", *words]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _follow(remedies: tuple[Remedy, ...], folder: Path) -> None:
+    """Do what they say: save the files, run the lines."""
+    require_tool("virsh")
+    for remedy in remedies:
+        assert remedy.command
+        assert remedy.xml
+        words = remedy.command.split()
+        (name,) = [word for word in words if word.endswith(".xml")]
+        (folder / name).write_text(remedy.xml)
+        done = subprocess.run(["sh", "-c", remedy.command], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Daemon]:
+    """Another host: a hypervisor that has no RDRAND to offer."""
+    with libvirt_daemon("-global", "max-x86_64-cpu.rdrand=off") as started:
+        yield started
+
+
+def test_a_running_guest_is_asked_itself_and_nothing_is_left_in_it(guest: Guest) -> None:
+    before = guest.sh("ls -A /tmp /run /var/tmp /root")
+    facts = _judged(guest.uri)["guest"].found.facts
+    assert facts.boot_id == guest.sh("cat /proc/sys/kernel/random/boot_id")
+    assert facts.kernel == guest.sh("uname -r")
+    assert (facts.regime, facts.ready, facts.poolsize_bits) == ("latched", True, 256)
+    assert facts.cpu_rdrand is ("rdrand" in guest.sh("cat /proc/cpuinfo").split())
+    assert facts.feeders == ()
+    assert facts.kernel_log == "complete"
+    assert guest.sh("ls -A /tmp /run /var/tmp /root") == before
+
+
+def test_the_verdict_about_a_running_guest_changes_with_the_device_that_it_gets(guest: Guest) -> None:
+    bare = _judged(guest.uri)["guest"]
+    assert bare.verdict.verdict == "at risk"
+    assert {"no-source", "kernel-jitter-only"} <= set(bare.verdict.causes)
+    (remedy,) = [remedy for remedy in bare.remedies if remedy.xml]
+    assert (remedy.command or "").endswith("attach-device guest rng.xml --live --config")
+    guest.domain.attach(rng_xml(RngLimit()), live=True)
+    try:
+        until(lambda: "virtio_rng" in guest.sh("cat /sys/class/misc/hw_random/rng_current"), "the guest's hwrng", 60)
+        given = _judged(guest.uri)["guest"]
+    finally:
+        resting = lambda: why_not_now(guest.domain, Definition(guest.domain.xml(live=True)), OUR_RNG) is None  # noqa: E731
+        until(resting, "the guest's rest from reading it", 90)
+        unplug(guest.domain, OUR_RNG)
+    assert given.found.facts.driver_bound is True
+    assert not {"no-source", "kernel-jitter-only"} & set(given.verdict.causes)
+    # How long this boot took is as it was, and may count.
+    assert given.verdict.verdict == ("at risk" if "slow-ready" in given.verdict.causes else "sound")
+
+
+def test_domains_that_are_shut_off_are_judged_by_their_definitions_alone(daemon: Daemon) -> None:
+    texts = {
+        "nothing": _with_cpu("nothing", WITHOUT),
+        "unlimited": _with_cpu("unlimited", WITHOUT, _rng()),
+        "limited": _with_cpu("limited", WITHOUT, LIMITED),
+        "loose": _with_cpu("loose", WITHOUT, _rng("<rate bytes='1000000' period='1000'/>")),
+        "rdrand": _with_cpu("rdrand", "<cpu mode='custom'><model>IvyBridge</model></cpu>"),
+        "host": _with_cpu("host", "<cpu mode='host-passthrough'/>"),
+    }
+    with _domains(daemon, *texts.values()):
+        found = _judged(daemon.uri)
+    told = {name: (found[name].verdict.verdict, " ".join(found[name].verdict.causes)) for name in texts}
+    assert told == {
+        "nothing": ("at risk", "no-source"),
+        "unlimited": ("cannot tell", "not-running driver-unknown"),
+        "limited": ("at risk", "tight-limit"),
+        "loose": ("cannot tell", "not-running driver-unknown"),
+        "rdrand": ("cannot tell", "not-running trust-unknown"),
+        "host": ("cannot tell", "not-running trust-unknown"),
+    }
+    assert all(each.remedies for each in found.values() if each.verdict.causes)
+
+
+def test_the_remedies_of_definitions_do_what_they_say(daemon: Daemon, tmp_path: Path) -> None:
+    with _domains(daemon, _with_cpu(HOSTILE, WITHOUT), _with_cpu("limited", WITHOUT, LIMITED)) as made:
+        found = _judged(daemon.uri)
+        for name in (HOSTILE, "limited"):
+            _follow(found[name].remedies, tmp_path)
+            assert made[name].XMLDesc(2).count("<rng ") == 1
+            assert "<rate" not in made[name].XMLDesc(2)
+        again = _judged(daemon.uri)
+    assert {again[name].verdict.causes for name in (HOSTILE, "limited")} == {("not-running", "driver-unknown")}
+
+
+def test_a_device_is_offered_to_a_running_guest_only_where_hot_plugging_is_safe(daemon: Daemon) -> None:
+    texts = {
+        name: domain_xml(name, acpi=name == "safe", root_ports=4).replace("</os>", f"</os>{WITHOUT}") for name in ("safe", "not")
+    }
+    with _domains(daemon, *texts.values(), start=True):
+        found = _judged(daemon.uri)
+    for name, ending in (("safe", "--live --config"), ("not", "--config")):
+        (remedy,) = [remedy for remedy in found[name].remedies if remedy.xml and "<rng" in remedy.xml]
+        assert (remedy.command or "").endswith(f"attach-device {name} rng.xml {ending}")
+        assert ("no ACPI" in remedy.what) is (name == "not")
+
+
+def test_a_move_to_a_host_without_rdrand_fails_or_takes_it_away(daemon: Daemon, other: Daemon) -> None:
+    def of(name: str, cpu: str, devices: str = "") -> str:
+        return _with_cpu(name, f"<cpu {cpu}</cpu>", devices)
+
+    requiring = "<model>qemu64</model><feature policy='require' name='rdrand'/>"
+    texts = [
+        of("strict", f"mode='custom' match='exact' check='partial'>{requiring}"),
+        of("lenient", f"mode='custom' match='exact' check='none'>{requiring}"),
+        of("passed-through", "mode='host-passthrough'>"),
+        of("model", "mode='host-model'>"),
+        of(
+            "foreign", "mode='custom' match='exact' check='partial'><model>qemu64</model><feature policy='require' name='avx512f'/>"
+        ),
+        of("without", "mode='custom' match='exact' check='partial'><model>qemu64</model>"),
+    ]
+    with _domains(daemon, *texts):
+        found = _judged(daemon.uri, other.uri)
+        back = _judged(other.uri, daemon.uri)
+    moves = {name: each.found.facts.moves[0] for name, each in found.items() if name != "guest"}
+    assert {name: (move.fails, move.rdrand) for name, move in moves.items()} == {
+        "strict": (True, False),
+        "lenient": (False, False),
+        "passed-through": (False, False),
+        "model": (False, False),
+        "foreign": (True, False),
+        "without": (False, False),
+    }
+    assert "rdrand" in moves["strict"].detail
+    assert "avx512f" in moves["foreign"].detail
+    assert "migration-fails" in found["strict"].verdict.causes
+    # Whether they rely on it cannot be told while they are shut off.
+    assert all("migration-unknown" in found[name].verdict.causes for name in ("lenient", "passed-through", "model"))
+    for name in ("foreign", "without"):  # the one cannot move, and not for want of RDRAND
+        assert not any(cause.startswith("migration") for cause in found[name].verdict.causes)
+    assert set(found) == set(back)
+    row = spoken_audit.row(found["strict"], None)  # type: ignore[arg-type]
+    assert (row["rdrand_lacking_on"], row["cpu_rdrand"]) == (other.uri, True)
+    assert spoken_audit.row(found["without"], None)["rdrand_lacking_on"] == ""  # type: ignore[arg-type]
+
+
+def test_a_running_guest_whose_processor_was_made_of_the_hosts_cannot_move(daemon: Daemon, other: Daemon) -> None:
+    with _domains(daemon, _with_cpu("made", "<cpu mode='host-model'/>"), start=True):
+        (move,) = _judged(daemon.uri, other.uri)["made"].found.facts.moves
+        (same,) = _judged(daemon.uri, daemon.uri, NOWHERE)["made"].found.facts.moves
+    assert (move.fails, move.rdrand) == (True, False)
+    # A host that is named twice is one; one that does not answer is said not to.
+    assert (same.host, same.fails, same.rdrand) == (NOWHERE, None, None)
+
+
+def test_one_guest_that_hangs_hides_no_other(guest: Guest) -> None:
+    with _domains(guest.daemon, _with_cpu("beside", WITHOUT)):
+        pid = qemu_pid(guest.daemon, "guest")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            found = _judged(guest.uri)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: _judged(guest.uri)["guest"].found.facts.boot_id, "the guest's answer", 60)
+    assert found["guest"].found.facts.silence
+    assert found["guest"].verdict.verdict != "sound"
+    assert found["beside"].verdict.causes == ("no-source",)
+
+
+def test_the_command_shows_and_stores_a_row_a_guest_and_one_for_a_host_that_is_silent(daemon: Daemon, tmp_path: Path) -> None:
+    with _domains(daemon, _with_cpu(HOSTILE, WITHOUT), _with_cpu("limited", WITHOUT, LIMITED)):
+        shown = _command("--connect", daemon.uri, "--connect", NOWHERE, cwd=tmp_path).stdout
+        told = json.loads(_command("--connect", daemon.uri, "--json", cwd=tmp_path).stdout)
+    assert "\u202e" not in shown
+    assert "\\u202e" in shown
+    assert "attach-device" in shown
+    rows = {row["guest"]: row for row in told}
+    assert all(rows[name]["verdict"] == "at risk" and rows[name]["boot_id"] is None for name in (HOSTILE, "limited"))
+    assert all(row["evidence"] and bool(row["remedy"]) == (row["verdict"] != "sound") for row in told)
+    store = open_store(tmp_path / "store", create=False)
+    audits = store.read("audits")
+    assert sorted(set(audits["guest"].dropna()) - {"guest"}) == sorted([HOSTILE, "limited"])
+    assert len(audits) == 2 * len(told) + 1
+    (silent,) = audits[audits["guest"].isna()].to_dict("records")
+    assert (silent["verdict"], silent["causes"], silent["host"]) == ("cannot tell", "host-unreachable", NOWHERE)
+    limited = audits[audits["guest"] == "limited"].iloc[0]
+    assert (limited["virtio_rng_backend"], limited["virtio_rng_max_bytes"], limited["virtio_rng_period_ms"]) == ("random", 4, 4000)
+    assert set(audits["run_id"]) == set(store.read("runs")["run_id"])
+
+
+def test_where_no_host_answers_it_is_an_error_and_nothing_is_stored(daemon: Daemon, tmp_path: Path) -> None:
+    assert "Start it" in _command("--connect", NOWHERE, cwd=tmp_path, status=1).stderr
+    _command("--connect", cwd=tmp_path, status=2)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ToolkitError, match="no QEMU"):
+        gather(["test:///default"])
