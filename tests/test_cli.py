@@ -18,7 +18,7 @@ from tests.needs import require_root, require_tool
 from toolkit import cli_lab, cli_receive
 from toolkit.cli import app
 
-LAB = ["fetch"]
+LAB = ["readiness", "remedies", "rates", "drain", "fetch"]
 GUESTS = ["list_domains", "attach", "detach", "audit", "watch", "measure", "agent"]
 COMMANDS = ["doctor", "watch", "sources", "allocate", "extents", "measure", "report", "notebooks", "fips"]
 #: Whose answer is kept nowhere.
@@ -40,7 +40,9 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert [command.callback.__name__ for command in cli_lab.app.registered_commands] == LAB
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "lab", "lab fetch", "guests watch", "guests measure", "guests audit"])
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, "lab", *(f"lab {name}" for name in LAB), "guests watch", "guests measure", "guests audit"]
+)
 def test_the_help_of_every_command_has_an_example_and_the_store(name: str, tmp_path: Path) -> None:
     shown = _toolkit(*name.split(), "--help", cwd=tmp_path).stdout
     assert f"toolkit {name}" in shown.split("Example:")[1]

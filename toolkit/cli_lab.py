@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli_boots import add_boots
 from toolkit.cli_fetch import add_fetch
+from toolkit.cli_rates import add_rates
 from toolkit.commands import HERE, JsonOption, StoreOption, alone, answer, begin, kept
 from toolkit.units import parse_bytes, parse_duration_s
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Start with: toolkit lab --for 30s",
 )
+add_boots(app)
+add_rates(app)
 add_fetch(app)
 
 

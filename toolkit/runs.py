@@ -19,7 +19,7 @@ from toolkit.tables import TABLES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "begin", "storable"]
+__all__ = ["Run", "begin", "hostname", "storable"]
 
 #: What the kernel itself calls a machine that nobody has named (UTS_NODENAME of include/linux/uts.h).
 _NO_NAME = "(none)"
@@ -123,7 +123,12 @@ def begin(command: str, settings: Mapping[str, Any] | None = None, seed: int | N
     now = datetime.now(UTC)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    return Run(run_id, storable(socket.gethostname()) or _NO_NAME, boot_id, now, storable(command), dict(settings or {}), seed)
+    return Run(run_id, hostname(), boot_id, now, storable(command), dict(settings or {}), seed)
+
+
+def hostname() -> str:
+    """This machine's name, as the column ``host`` has it."""
+    return storable(socket.gethostname()) or _NO_NAME
 
 
 def storable(text: str) -> str:

@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.errors import ReportError, UnavailableError
+from toolkit.errors import ReportError, UnavailableError, UsageError
 from toolkit.markup import visible
 
-__all__ = ["data", "default_store", "is_reference_store", "named_store", "notebooks", "reference_store"]
+__all__ = ["data", "default_store", "is_reference_store", "named_store", "notebooks", "plan_file", "reference_store"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -47,6 +47,26 @@ def data() -> Path:
     'data'
     """
     return _folder("data", "README.md")
+
+
+def plan_file(named: str) -> Path:
+    """A plan of boots: a file, or one that comes with the toolkit by its name.
+
+    Raises
+    ------
+    UsageError
+        If there is neither; it lists those that come with the toolkit.
+
+    Examples
+    --------
+    >>> plan_file("reference").name
+    'reference.toml'
+    """
+    plans = {path.stem: path for path in sorted((data() / "plans").glob("*.toml"))}
+    found = plans.get(named, Path(named))
+    if not found.is_file():
+        raise UsageError(f"there is no plan {visible(named)}", f"Give a file in TOML, or one of: {', '.join(plans)}.")
+    return found
 
 
 def reference_store() -> Path:

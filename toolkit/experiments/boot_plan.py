@@ -12,7 +12,7 @@ import json
 import random
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,7 +164,11 @@ def parse_rng(text: str, backend: str) -> Unlimited | RngLimit | None:
     return limit
 
 
-def read_plan(path: Path, kernels: Mapping[str, Sequence[str]] | None = None) -> BootPlan:
+#: The versions that a plan's word for a kernel means.
+Versions = Callable[[str], Sequence[str]]
+
+
+def read_plan(path: Path, versions: Versions = lambda word: [word]) -> BootPlan:
     """Read a plan.
 
     Parameters
@@ -172,8 +176,8 @@ def read_plan(path: Path, kernels: Mapping[str, Sequence[str]] | None = None) ->
     path : Path
         A file in TOML: ``name``, ``boots``, ``budget``, ``watch``, and blocks ``[[cells]]``, each with lists of values for the axes
         ``kernel``, ``rdrand``, ``rng``, ``backend``, ``asked``, ``remedy``; an axis that a block leaves out has one value.
-    kernels : mapping, optional
-        The versions that each word for a kernel means; a word that is not in it stands for itself.
+    versions : callable
+        Gives the versions that a word for a kernel means; by default a word stands for itself.
 
     Raises
     ------
@@ -189,10 +193,10 @@ def read_plan(path: Path, kernels: Mapping[str, Sequence[str]] | None = None) ->
         raise UsageError(f"the plan {str(path)!r} cannot be read: {error.strerror}", "Give a file in TOML.") from error
     except ValueError as error:  # no UTF-8, no TOML
         raise UsageError(f"{str(path)!r} is no plan in TOML: {visible(str(error), 200)}", "See the plan in data/plans.") from error
-    return plan_of(said, visible(str(said.get("name", path.stem)), 100), kernels or {})
+    return plan_of(said, visible(str(said.get("name", path.stem)), 100), versions)
 
 
-def plan_of(said: Mapping[str, Any], name: str, kernels: Mapping[str, Sequence[str]]) -> BootPlan:
+def plan_of(said: Mapping[str, Any], name: str, versions: Versions) -> BootPlan:
     """A plan from what a file in TOML says."""
     _known(said, ("name", "boots", "budget", "watch", "cells"), "a plan")
     boots = said.get("boots", 5)
@@ -201,7 +205,7 @@ def plan_of(said: Mapping[str, Any], name: str, kernels: Mapping[str, Sequence[s
     blocks = said.get("cells")
     if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
         raise UsageError(f"the plan {name!r} has no block [[cells]]", 'Give at least one, such as [[cells]] and rng = ["none"].')
-    cells = dict.fromkeys(cell for block in blocks for cell in _block(block, kernels))
+    cells = dict.fromkeys(cell for block in blocks for cell in _block(block, versions))
     budget_s = _seconds("budget", said.get("budget", "90s"))
     watch_s = _seconds("watch", said["watch"]) if "watch" in said else 0.0
     plan = BootPlan(name, tuple(cells), boots, budget_s, watch_s)
@@ -210,7 +214,7 @@ def plan_of(said: Mapping[str, Any], name: str, kernels: Mapping[str, Sequence[s
     return plan
 
 
-def _block(block: Mapping[str, Any], kernels: Mapping[str, Sequence[str]]) -> list[Cell]:
+def _block(block: Mapping[str, Any], versions: Versions) -> list[Cell]:
     _known(block, _AXES, "a block of cells")
     axes = {axis: [default] for axis, default in _AXES.items()}
     for axis, given in block.items():
@@ -222,7 +226,7 @@ def _block(block: Mapping[str, Any], kernels: Mapping[str, Sequence[str]]) -> li
         for value in axes[axis]:
             if value not in allowed:
                 raise UsageError(f"{visible(value)!r} is no {axis} of a plan", f"Give some of: {', '.join(allowed)}.")
-    axes["kernel"] = [version for word in axes["kernel"] for version in kernels.get(word, [word])]
+    axes["kernel"] = [version for word in axes["kernel"] for version in versions(word)]
     return [_meant(*values) for values in itertools.product(*axes.values())]
 
 

@@ -30,17 +30,20 @@ class Begun:
         Of its order.
     done : frozenset of (str, int)
         The cell and the repeat of each boot that is there.
+    runs : tuple of str
+        The runs that made them.
     """
 
     seed: int
     done: frozenset[tuple[str, int]]
+    runs: tuple[str, ...] = ()
 
     def left(self, plan: BootPlan) -> list[Boot]:
         """The boots that are still to be made, in their order."""
         return [boot for boot in plan.order(self.seed) if (str(boot.cell), boot.repeat) not in self.done]
 
 
-def begun_before(store: Store, plan: BootPlan, host: str) -> Begun | None:
+def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = None) -> Begun | None:
     """The newest matrix of this very plan that this host began; None where there is none.
 
     Parameters
@@ -51,6 +54,8 @@ def begun_before(store: Store, plan: BootPlan, host: str) -> Begun | None:
         What it measures; another name, or a plan that another machine made the same, is the same plan.
     host : str
         This machine: boots of another one belong to another matrix.
+    seed : int, optional
+        Only a matrix of this order.
     """
     if "boots" not in store.tables() or "runs" not in store.tables():
         return None
@@ -61,9 +66,11 @@ def begun_before(store: Store, plan: BootPlan, host: str) -> Begun | None:
     if boots.empty:
         return None
     seed_of = boots["run_id"].map(seeds)
-    seed = int(seed_of[boots["run_id"] == boots["run_id"].max()].iloc[0])  # ids of runs sort by time
-    of_it = boots[seed_of == seed]
-    return Begun(seed, frozenset(zip(of_it["cell"].astype(str), of_it["repeat"].astype(int), strict=True)))
+    newest = int(seed_of[boots["run_id"] == boots["run_id"].max()].iloc[0])  # ids of runs sort by time
+    wanted = newest if seed is None else seed
+    of_it = boots[seed_of == wanted]
+    done = frozenset(zip(of_it["cell"].astype(str), of_it["repeat"].astype(int), strict=True))
+    return Begun(wanted, done, tuple(of_it["run_id"].unique())) if done else None
 
 
 def run_matrix(
