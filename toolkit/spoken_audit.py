@@ -73,7 +73,7 @@ def _lacking_on(each: Judged) -> str | None:
 
 
 def as_json(each: Judged, utc: datetime) -> dict[str, Any]:
-    """Its row for machines: as in the table, sentences and remedies as lists."""
+    """Its row for machines: as in the table, with sentences, remedies and moves as lists."""
     made = {name: value for name, value in row(each, utc).items() if name != "remedy_xml"}
     return {
         **made,
@@ -82,6 +82,7 @@ def as_json(each: Judged, utc: datetime) -> dict[str, Any]:
         "causes": list(each.verdict.causes),
         "evidence": list(each.verdict.evidence),
         "remedy": [asdict(remedy) for remedy in each.remedies],
+        "moves": [asdict(move) for move in each.found.facts.moves],
     }
 
 

@@ -275,6 +275,13 @@ CASES = [
         "available and not in use",
     ),
     Case("source not credited", replace(VIRTIO, hwrng_quality=0), AT_RISK, "hwrng-not-credited", "its bits count for nothing"),
+    Case(
+        "a TPM in use, the virtio-rng not bound",
+        replace(VIRTIO, hwrng_available=("tpm-rng-0",), hwrng_current="tpm-rng-0"),
+        SOUND,
+        "",
+        "one source that counts is enough; the idle device is said",
+    ),
     Case("feeder running, quick", FED, SOUND, "", "ready within seconds with what it has at each boot"),
     Case(
         "feeder running, log overwritten",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.needs import require_tool
 from toolkit import open_store, spoken_audit
 from toolkit.analysis.remedy import Remedy
 from toolkit.errors import ToolkitError
+from toolkit.guests import connection
 from toolkit.guests.audit import gather
 from toolkit.guests.domain_xml import OUR_RNG, Definition, RngLimit, rng_xml
 from toolkit.guests.unplugging import unplug, why_not_now
@@ -46,10 +49,10 @@ def _with_cpu(name: str, cpu: str, devices: str = "") -> str:
 @contextmanager
 def _domains(daemon: Daemon, *texts: str, start: bool = False) -> Iterator[dict[str, Any]]:
     """Domains for one test, libvirt's own handles of them."""
-    with ExitStack() as left, opened(daemon) as connection:
+    with ExitStack() as left, opened(daemon) as libvirt:
         made = {}
         for text in texts:
-            handle = connection.defineXML(text)
+            handle = libvirt.defineXML(text)
             made[handle.name()] = handle
             left.callback(handle.undefine)
             if start:
@@ -251,6 +254,43 @@ def test_the_command_shows_and_stores_a_row_a_guest_and_one_for_a_host_that_is_s
     limited = audits[audits["guest"] == "limited"].iloc[0]
     assert (limited["virtio_rng_backend"], limited["virtio_rng_max_bytes"], limited["virtio_rng_period_ms"]) == ("random", 4, 4000)
     assert set(audits["run_id"]) == set(store.read("runs")["run_id"])
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """A libvirt that never says a word: where it is, and its socket."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{folder}/s")
+        listening.listen()
+        yield f"qemu+unix:///session?socket={folder}/s", listening
+
+
+def test_a_host_that_hangs_hides_no_other(
+    daemon: Daemon, silent: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CALL_LIMIT_S", 2.0)
+    with _domains(daemon, _with_cpu("beside", WITHOUT)):
+        found = _judged(silent[0], daemon.uri)
+    assert found["beside"].verdict.causes == ("no-source",)
+    assert found[""].verdict.causes == ("host-unreachable",)
+    assert "no answer within" in found[""].verdict.because
+
+
+def test_ctrl_c_ends_an_audit_while_a_host_hangs(silent: tuple[str, socket.socket], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "toolkit", "guests", "audit", "--connect", silent[0]]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        silent[1].settimeout(60)
+        asked, _ = silent[1].accept()
+        with asked:
+            process.send_signal(signal.SIGINT)
+            try:
+                _, errors = process.communicate(timeout=30)  # a host is given 40 s
+            finally:
+                process.kill()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_no_host_answers_it_is_an_error_and_nothing_is_stored(daemon: Daemon, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from toolkit.guests.audit_facts import Facts, bytes_per_s
+from toolkit.analysis import boot_sources
+from toolkit.analysis.boot_sources import ABSENT, PROVEN, SLOW_READY_S, UNKNOWN, Source
+from toolkit.guests.audit_facts import Facts
 from toolkit.markup import visible
 
 __all__ = ["AT_RISK", "CANNOT_TELL", "SOUND", "STARVING", "VERDICTS", "Verdict", "judge"]
@@ -22,10 +24,6 @@ VERDICTS = (STARVING, AT_RISK, CANNOT_TELL, SOUND)
 FLOOR_BITS = 64
 #: A key of 32 bytes, the least that a program asks /dev/random for: with fewer bits it waits in the middle of it.
 ONE_KEY_BITS = 256
-#: At or below this rate a virtio-rng made a boot longer than none at all: 26 s with 1024 bytes a second, 9 s without a device.
-TIGHT_BYTES_PER_S = 1024.0
-#: A boot that takes longer than this to be ready is slower than kernels that have nothing but their own jitter (9 s, emulated).
-SLOW_READY_S = 10.0
 #: A read of getrandom or /dev/random that took this long waited for randomness, and not for a processor.
 LONG_WAIT_S = 1.0
 
@@ -164,132 +162,40 @@ def _blocking_pool(facts: Facts, bits: int | None, found: _Findings) -> None:
         found.note(f"entropy_avail is {bits}: enough for {bits // ONE_KEY_BITS} keys of {ONE_KEY_BITS} bits.")
 
 
-#: How sure a source is at the next boot.
-_PROVEN, _WEAK, _ABSENT, _UNKNOWN = "proven", "weak", "absent", "unknown"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One source: how sure it is, the cause that it is where it is not proven, and the sentence."""
-
-    strength: str
-    cause: str
-    sentence: str
-
-
-def _rdrand(facts: Facts) -> _Source:
-    by = f" ({visible(facts.rdrand_detail)})" if facts.rdrand_detail else ""
-    if facts.cpu_rdrand is False:
-        return _Source(_ABSENT, "", f"Its processor offers no RDRAND{by}.")
-    if facts.cpu_rdrand is None:
-        return _Source(_UNKNOWN, "rdrand-unknown", f"Whether its processor offers RDRAND is not known{by}.")
-    if facts.ready is False:
-        return _Source(_ABSENT, "rdrand-untrusted", f"RDRAND is offered{by}, and the generator is not ready all the same.")
-    if facts.trust_cpu is False:
-        sentence = "Its processor offers RDRAND, and its kernel does not credit it (random.trust_cpu is off)."
-        return _Source(_ABSENT, "rdrand-untrusted", sentence)
-    if facts.trust_cpu is None:
-        sentence = f"Its processor offers RDRAND{by}; whether its kernel credits it (random.trust_cpu) is not known."
-        return _Source(_UNKNOWN, "trust-unknown", sentence)
-    return _Source(_PROVEN, "", f"RDRAND is offered and credited{by}: it makes the generator ready as it boots.")
-
-
-def _hwrng(facts: Facts) -> _Source:
-    names = facts.hwrng_available
-    if names is None:
-        return _hwrng_by_the_host(facts)
-    if not names:
-        if facts.has_virtio_rng:
-            sentence = "It has a virtio-rng and no driver for it: rng_available is empty, and nobody reads the device."
-            return _Source(_WEAK, "driver-not-bound", sentence)
-        return _Source(_ABSENT, "", "It has no hardware source: rng_available is empty.")
-    shown = visible(" ".join(names), 120)
-    if facts.hwrng_current is None:
-        return _Source(_WEAK, "hwrng-not-selected", f"None of its hardware sources is in use (rng_available: {shown}).")
-    current = visible(facts.hwrng_current, 60)
-    if facts.hwrng_quality == 0:
-        return _Source(_WEAK, "hwrng-not-credited", f"{current} is in use, and its quality is 0: none of its bits are credited.")
-    tight = _tight(facts) if facts.reads_virtio_rng else None
-    if tight:
-        return tight
-    unknown = []
-    if facts.reads_virtio_rng and facts.devices is None:
-        unknown.append(("limit-unknown", "its limit on the host"))
-    if facts.hwrng_quality is None:
-        unknown.append(("quality-unknown", "how much of it is credited"))
-    if unknown and not (facts.crng_ready_s is not None and facts.crng_ready_s <= SLOW_READY_S):
-        what = " and ".join(what for _, what in unknown)
-        return _Source(_UNKNOWN, unknown[0][0], f"{current} is in use; {what} is not known.")
-    if unknown:
-        what = " and ".join(what for _, what in unknown)
-        sentence = f"{current} has its driver and is in use; {what} is not known, and this boot was ready in time all the same."
-        return _Source(_PROVEN, "", sentence)
-    limit = f", {_limit(facts)}" if facts.reads_virtio_rng else ""
-    return _Source(_PROVEN, "", f"{current} has its driver, is in use and credited{limit}.")
-
-
-def _hwrng_by_the_host(facts: Facts) -> _Source:
-    """The hardware source where the guest did not show any: what the host configured."""
-    if facts.devices is None:
-        return _Source(_UNKNOWN, "source-unknown", "Its hardware sources are not known: it shows no hw_random.")
-    if not facts.devices and not facts.has_virtio_rng:
-        return _Source(_ABSENT, "", "The host has given it no virtio-rng.")
-    tight = _tight(facts)
-    if tight:
-        return tight
-    sentence = f"The host has given it a virtio-rng, {_limit(facts)}; whether it has a driver for it is not known."
-    return _Source(_UNKNOWN, "driver-unknown", sentence)
-
-
-def _limit(facts: Facts) -> str:
-    device = facts.tightest
-    return "unlimited" if device is None else f"limited to {device.max_bytes} bytes a {device.period_ms} ms"
-
-
-def _tight(facts: Facts) -> _Source | None:
-    device = facts.tightest
-    rate = None if device is None else bytes_per_s(device)
-    if rate is None or rate > TIGHT_BYTES_PER_S:
-        return None
-    return _Source(
-        _WEAK,
-        "tight-limit",
-        f"Its virtio-rng is {_limit(facts)}, {rate:g} bytes a second: so tight a limit makes a boot longer than no device at all.",
-    )
-
-
 def _sources(facts: Facts, found: _Findings) -> bool:
     """What makes it ready at its next boot, and what keeps a blocking pool full; gives whether a source is proven."""
-    rdrand, hwrng = _rdrand(facts), _hwrng(facts)
-    proven = _PROVEN in (rdrand.strength, hwrng.strength)
+    rdrand, hwrng = boot_sources.rdrand(facts), boot_sources.hwrng(facts)
+    proven = PROVEN in (rdrand.strength, hwrng.strength)
     for source in (hwrng, rdrand):
-        if source.strength == _PROVEN:
+        if source.strength == PROVEN:
             found.proof = source.sentence
         # With another source that is proven it is worth saying, and no cause.
         if proven or not source.cause:
             found.note(source.sentence)
-        elif source.strength == _UNKNOWN:
+        elif source.strength == UNKNOWN:
             found.cause(CANNOT_TELL, source.cause, source.sentence)
-        elif rdrand.strength == _UNKNOWN:
+        elif rdrand.strength == UNKNOWN:
             found.cause(CANNOT_TELL, source.cause, f"{source.sentence} RDRAND, if it is credited, would make up for it.")
-        elif source is rdrand and hwrng.strength == _UNKNOWN:
+        elif source is rdrand and hwrng.strength == UNKNOWN:
             found.note(source.sentence)
         else:
             found.cause(AT_RISK, source.cause, source.sentence)
+    if facts.driver_bound is False and facts.hwrng_available:
+        found.note("It has a virtio-rng too, without a driver: nobody reads it.")
     if facts.feeders:
         sentence = f"A feeder runs in it: {visible(' '.join(facts.feeders), 120)}."
         found.note(sentence)
         found.proof = found.proof or sentence
-    if facts.regime == "blocking" and not facts.feeders and hwrng.strength != _PROVEN:
+    if facts.regime == "blocking" and not facts.feeders and hwrng.strength != PROVEN:
         _unfed(hwrng, found)
-    if not proven and _UNKNOWN not in (rdrand.strength, hwrng.strength):
+    if not proven and UNKNOWN not in (rdrand.strength, hwrng.strength):
         _without(facts, hwrng, found)
     return proven
 
 
-def _unfed(hwrng: _Source, found: _Findings) -> None:
+def _unfed(hwrng: Source, found: _Findings) -> None:
     """A blocking pool is emptied by who reads it, at any time; RDRAND credits nothing to it after boot."""
-    if hwrng.strength == _UNKNOWN:
+    if hwrng.strength == UNKNOWN:
         found.cause(
             CANNOT_TELL, "blocking-pool-unfed", "Whether anything keeps the pool of its blocking /dev/random full is not known."
         )
@@ -298,17 +204,17 @@ def _unfed(hwrng: _Source, found: _Findings) -> None:
         found.cause(AT_RISK, "blocking-pool-unfed", sentence)
 
 
-def _without(facts: Facts, hwrng: _Source, found: _Findings) -> None:
+def _without(facts: Facts, hwrng: Source, found: _Findings) -> None:
     """It has neither RDRAND that counts nor a hardware source that does."""
-    if facts.feeders and hwrng.strength == _ABSENT:
+    if facts.feeders and hwrng.strength == ABSENT:
         if facts.crng_ready_s is None and facts.ready is not False:
             sentence = "A feeder begins late in a boot, and how long this guest waited for it is not known."
             found.cause(CANNOT_TELL, "readiness-time-unknown", sentence)
         return
-    if hwrng.strength == _ABSENT and facts.cpu_rdrand is False:
+    if hwrng.strength == ABSENT and facts.cpu_rdrand is False:
         also = "" if facts.feeders is not None else " (whether a feeder runs in it is not known)"
         found.cause(AT_RISK, "no-source", f"Nothing gives it randomness as it boots{also}.")
-    if hwrng.strength == _ABSENT or hwrng.cause == "driver-not-bound":
+    if hwrng.strength == ABSENT or hwrng.cause == "driver-not-bound":
         if facts.gathers_jitter:
             sentence = (
                 "At its next boot it has its kernel's own jitter alone: a wait of seconds, bounded where there is a cycle counter."
@@ -346,7 +252,7 @@ def _moves(facts: Facts, found: _Findings) -> None:
     """What would become of it on the other hosts of the set."""
     if facts.cpu_rdrand is False:
         relies: bool | None = False
-    elif _hwrng(facts).strength == _PROVEN:
+    elif boot_sources.hwrng(facts).strength == PROVEN:
         relies = False
     else:
         relies = None if facts.cpu_rdrand is None or facts.trust_cpu is None else facts.trust_cpu

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 
 from toolkit.errors import GuestError, ToolkitError, UnavailableError
+from toolkit.guests.at_once import at_once
 from toolkit.guests.audit_facts import Facts, Move, Target, of_rng_state
 from toolkit.guests.audit_store import recently
 from toolkit.guests.connection import Connection, Domain, connect, in_time
@@ -34,8 +35,6 @@ _GUEST_LIMIT_S = 45.0
 _MOVE_LIMIT_S = 20.0
 #: How long one command of a qemu-guest-agent may take.
 _AGENT_LIMIT_S = 3.0
-#: Domains, or hosts, asked at the same time.
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -93,44 +92,40 @@ def gather(uris: Sequence[str | None], store: Store | None = None, progress: Pro
     >>> [each.facts.state for each in gather([None])]  # doctest: +SKIP
     """
     with contextlib.ExitStack() as stack:
-        pool = ThreadPoolExecutor(_AT_ONCE)
-        # Where this is interrupted, nobody waits for domains that were not asked yet.
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        hosts, failed = _connected(list(dict.fromkeys(uris)), stack, pool)
+        hosts, failed = _connected(list(dict.fromkeys(uris)), stack)
         if not hosts:
             raise next(iter(failed.values()))
         names = Counter(domain.name for host in hosts for domain in host.domains)
-        work = {
-            pool.submit(_facts, domain, host, hosts, store, names[domain.name]): (host, domain)
-            for host in hosts
-            for domain in host.domains
-        }
+        asked = [(host, domain) for host in hosts for domain in host.domains]
+        questions = [partial(_facts, domain, host, hosts, store, names[domain.name]) for host, domain in asked]
         found = []
-        for done, each in enumerate(as_completed(work), 1):
-            host, domain = work[each]
-            progress(done, len(work), domain.shown)
-            found.append(Audited(host.name, host.connection.uri, each.result()))
+        for done, (place, facts) in enumerate(at_once(questions), 1):
+            if isinstance(facts, BaseException):
+                raise facts
+            host, domain = asked[place]
+            progress(done, len(asked), domain.shown)
+            found.append(Audited(host.name, host.connection.uri, facts))
     for uri, error in failed.items():
         at = visible(uri or "libvirt's default address")
         found.append(Audited(at, at, Facts(unreachable=error.what)))
     return sorted(found, key=lambda each: (each.host, each.uri, each.name))
 
 
-def _connected(
-    uris: list[str | None], stack: contextlib.ExitStack, pool: ThreadPoolExecutor
-) -> tuple[list[_Host], dict[str | None, ToolkitError]]:
+def _connected(uris: list[str | None], stack: contextlib.ExitStack) -> tuple[list[_Host], dict[str | None, ToolkitError]]:
     """The hosts that answer, each once, and why the others do not. They are asked at once: one that hangs delays no other."""
-    work = {uri: pool.submit(_opened, uri) for uri in uris}
+    answers = dict(at_once([partial(_opened, uri) for uri in uris]))
     hosts: dict[str, _Host] = {}
     failed: dict[str | None, ToolkitError] = {}
-    for uri, each in work.items():
-        try:
-            left, host = each.result()
-        except (GuestError, UnavailableError) as error:
-            failed[uri] = error
-            continue
-        stack.push(left)
-        hosts.setdefault(host.connection.uri, host)
+    for place, uri in enumerate(uris):
+        answer = answers[place]
+        if isinstance(answer, (GuestError, UnavailableError)):
+            failed[uri] = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            left, host = answer
+            stack.push(left)
+            hosts.setdefault(host.connection.uri, host)
     alike = Counter(host.name for host in hosts.values())
     missing = tuple(Move(visible(uri or "libvirt's default address"), None, None, error.what) for uri, error in failed.items())
     named = [replace(host, name=host.name if alike[host.name] == 1 else uri, missing=missing) for uri, host in hosts.items()]
