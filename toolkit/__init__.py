@@ -16,12 +16,17 @@ from toolkit._version import __version__ as __version__
 if TYPE_CHECKING:
     from toolkit import explore as explore
     from toolkit import plots as plots
+    from toolkit.analysis.boots import boots as boots
+    from toolkit.analysis.boots import remedies as remedies
     from toolkit.analysis.compare import compare as compare
     from toolkit.analysis.fragmentation import fragmentation as fragmentation
     from toolkit.analysis.layers import compose as compose
+    from toolkit.analysis.rates import rates as rates
     from toolkit.analysis.readiness import readiness as readiness
     from toolkit.analysis.starvation import starvation as starvation
     from toolkit.analysis.throughput import throughput as throughput
+    from toolkit.analysis.waits import fairness as fairness
+    from toolkit.analysis.waits import waits as waits
     from toolkit.doctor import doctor as doctor
     from toolkit.experiments.allocation import allocate as allocate
     from toolkit.experiments.allocation import allocate_on as allocate_on
@@ -37,18 +42,23 @@ _FUNCTIONS = {
     "Store": "toolkit.store",
     "allocate": "toolkit.experiments.allocation",
     "allocate_on": "toolkit.experiments.allocation",
+    "boots": "toolkit.analysis.boots",
     "compare": "toolkit.analysis.compare",
     "compose": "toolkit.analysis.layers",
     "doctor": "toolkit.doctor",
     "extents": "toolkit.experiments.extents",
+    "fairness": "toolkit.analysis.waits",
     "fragmentation": "toolkit.analysis.fragmentation",
     "open_store": "toolkit.store",
+    "rates": "toolkit.analysis.rates",
     "read_sources": "toolkit.experiments.sources",
     "readiness": "toolkit.analysis.readiness",
+    "remedies": "toolkit.analysis.boots",
     "report": "toolkit.report",
     "rng_state": "toolkit.experiments.state",
     "starvation": "toolkit.analysis.starvation",
     "throughput": "toolkit.analysis.throughput",
+    "waits": "toolkit.analysis.waits",
     "watch": "toolkit.experiments.watch",
 }
 _PACKAGES = ("explore", "plots")

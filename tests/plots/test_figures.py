@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from tests.plots import drawn, made
+from tests.plots import drawn, made, made_lab
 from toolkit import plots
 from toolkit.analysis.starvation import starvation
 from toolkit.plots import style
@@ -41,6 +41,27 @@ def several() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(samples, ignore_index=True), pd.concat(states, ignore_index=True)
 
 
+def many_cells() -> pd.DataFrame:
+    name = "6.12.0-amd64 · rng-random /dev/hwrng limited to {} B / 1000 ms"
+    return made_lab.boots([(name.format(n), (5.0 + n, 6.0 + n, None if n % 3 else 9.0 + n), {}) for n in range(24)])
+
+
+def behind_limits() -> tuple[pd.DataFrame, pd.DataFrame]:
+    of = (
+        (16, 1000, 1),
+        (1024, 1000, 64),
+        (2048, 1000, 64),
+        (100, 1000, 64),
+        (100_000, 100, 64),
+        (1_000_000, 1000, 4096),
+        (4, 4000, 4),
+    )
+    guests = [(f"g{place}", *each) for place, each in enumerate(of)]
+    reads = [made_lab.limited_reads(size, period, block, 6, guest=name) for name, size, period, block in guests]
+    reads[2] = made_lab.limited_reads(2048, 1000, 64, 6, guest="g2", speed=0.5)
+    return pd.concat(reads, ignore_index=True), made_lab.limits(*((name, size, period) for name, size, period, _ in guests))
+
+
 FIGURES: dict[str, Callable[[], plots.AltFigure]] = {
     "time, one size": lambda: plots.allocation_time(made.allocations()),
     "time, two sizes": lambda: plots.allocation_time(made.allocations(sizes=(made.MIB, 256 * made.MIB))),
@@ -62,6 +83,22 @@ FIGURES: dict[str, Callable[[], plots.AltFigure]] = {
     "rates": lambda: plots.rates(made.source_reads()),
     "waits": lambda: plots.waits(made.source_reads()),
     "hwrng": lambda: plots.hwrng(made.source_reads(), 1024.0),
+    "boots": lambda: plots.boots(made_lab.boots()),
+    "boots, many": lambda: plots.boots(many_cells()),
+    "boots, one": lambda: plots.boots(made_lab.boots().head(1)),
+    "longest waits": lambda: plots.boots(made_lab.boots(), quantity="longest_wait_s"),
+    "curves": lambda: plots.boots_curve(made_lab.boots()),
+    "curves of many": lambda: plots.boots_curve(many_cells()),
+    "limits": lambda: plots.limits(*behind_limits()),
+    "a limit": lambda: plots.limits(made_lab.limited_reads(), made_lab.limits(("limited", 1024, 1000))),
+    "bursts": lambda: plots.bursts(*behind_limits()),
+    "bursts of one": lambda: plots.bursts(made_lab.limited_reads(), made_lab.limits(("limited", 1024, 1000))),
+    "drain": lambda: plots.drain(made_lab.drain_reads(readers=6)),
+    "drain, waiting": lambda: plots.drain(made_lab.drain_reads(readers=3, repeats=1).query("wait_censored")),
+    "fairness": lambda: plots.fairness(pd.concat([made_lab.drain_reads(n, 1, scenario="fairness") for n in (1, 2, 4)])),
+    "remedies": lambda: plots.remedies(made_lab.remedies()),
+    "remedies, feeders": lambda: plots.remedies(made_lab.remedies(), cost="feeder_cpu_s"),
+    "audits": lambda: plots.audits(made_lab.audits()),
 }
 
 
@@ -115,6 +152,10 @@ def test_figures_need_no_pyplot() -> None:
         lambda: plots.readiness(made.rng_state(host=[HOSTILE])),
         lambda: plots.rates(made.source_reads().assign(source=HOSTILE)),
         lambda: plots.waits(made.source_reads().assign(source=HOSTILE)),
+        lambda: plots.boots(made_lab.boots().assign(cell=HOSTILE)),
+        lambda: plots.boots_curve(made_lab.boots().assign(cell=HOSTILE)),
+        lambda: plots.drain(made_lab.drain_reads(repeats=1).assign(reader=HOSTILE, source=HOSTILE)),
+        lambda: plots.audits(made_lab.audits().assign(guest=HOSTILE, evidence=HOSTILE, verdict=HOSTILE)),
     ],
 )
 def test_machine_text_stays_text_in_a_figure(figure: Callable[[], plots.AltFigure]) -> None:
@@ -141,6 +182,14 @@ def test_machine_text_stays_text_in_a_figure(figure: Callable[[], plots.AltFigur
         (lambda: plots.rates(made.source_reads().head(0)), "No read"),
         (lambda: plots.waits(made.source_reads().head(0)), "No read"),
         (lambda: plots.hwrng(made.source_reads().head(3)), "was not read"),
+        (lambda: plots.boots(made_lab.boots().head(0)), "No boot in this selection tells"),
+        (lambda: plots.boots_curve(made_lab.boots().head(0)), "No boot in this selection tells"),
+        (lambda: plots.limits(made.source_reads(), made.rng_state()), "No rate behind a known limit"),
+        (lambda: plots.bursts(made.source_reads().head(0), made.rng_state()), "No byte of /dev/hwrng"),
+        (lambda: plots.drain(made_lab.drain_reads().head(0)), "No read of readers at once"),
+        (lambda: plots.fairness(made_lab.drain_reads()), "No guests shared a source"),
+        (lambda: plots.remedies(made_lab.remedies().head(0)), "No boot with a remedy"),
+        (lambda: plots.audits(made_lab.audits().head(0)), "No guest was audited"),
     ],
 )
 def test_an_empty_table_gives_a_sentence(figure: Callable[[], plots.AltFigure], sentence: str) -> None:

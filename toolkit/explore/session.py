@@ -31,6 +31,9 @@ COMMANDS = {
     "source_reads": "toolkit sources",
     "allocations": "toolkit allocate",
     "extents": "toolkit extents FILE",
+    "boots": "toolkit lab readiness",
+    "drain_reads": "toolkit lab drain",
+    "audits": "toolkit guests audit",
 }
 #: The command that measures everything.
 MEASURE = "make report"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,8 @@ __all__ = ["MOST_LINES", "WHAT", "beyond_mark", "boots", "boots_curve", "in_orde
 
 #: More lines than this cannot be told apart; the controls choose which.
 MOST_LINES = 7
-#: Letters of a configuration's name: the longest that leave the axis two thirds of the width.
-_NAME_CHARACTERS = 36
+#: Letters of a line of a configuration's name, which leave the axis two thirds of the width; and of a name in a title.
+_NAME_CHARACTERS, _TITLE_CHARACTERS = 36, 44
 #: What a boot tells, in words: of the axis, and of a sentence.
 WHAT = {
     "crng_ready_s": ("time from boot to 'crng init done'", "ready", "were ready"),
@@ -65,10 +66,12 @@ def boots(frame: pd.DataFrame, by: str | Sequence[str] = "cell", quantity: str =
             _every_boot(axes, single, place, rng)
             median_row(axes, row, place)
             axes.text(1.015, place, _beside(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, gid="said")
-        ticks.duration_ticks(axes, "x", times["seconds"])
+        ticks.duration_ticks(axes, "x", times["seconds"], room=4)
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * 1.12 if axes.get_xscale() == "log" else high)
-        axes.set_yticks(range(len(told)), [style.label(name, _NAME_CHARACTERS) for name in names])
+        axes.set_yticks(range(len(told)), [_two_lines(name) for name in names])
+        if any(len(name) > _NAME_CHARACTERS for name in names):
+            axes.tick_params(axis="y", labelsize=8.5)
         axes.set_ylim(len(told) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -130,7 +133,7 @@ def boots_curve(frame: pd.DataFrame, by: str | Sequence[str] = "cell", quantity:
         entries: list[Artist] = [
             Line2D(
                 [], [], color=seen[name][0], marker=seen[name][1], linestyle=_LINES[place % 4], markersize=6,
-                label=style.label(name, _NAME_CHARACTERS),
+                label=style.label(name, _TITLE_CHARACTERS),
             )
             for place, name in enumerate(shown)
         ]  # fmt: skip
@@ -172,12 +175,18 @@ def median_row(axes: Axes, row: Any, place: float) -> None:
         axes.plot([median], [place], "D", color=_MEDIAN, markersize=6.5, zorder=4, gid="median")
 
 
-def beyond_mark(axes: Axes, at: float, height: float, colour: str = _BEYOND) -> None:
+def beyond_mark(axes: Axes, at: float, height: float, colour: str = _BEYOND, marker: str = ">") -> None:
     """An open triangle that points on: it was longer than this."""
     axes.plot(
-        [at], [height], ">", color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.4, linestyle="none", zorder=5,
-        clip_on=False, gid="beyond",
+        [at], [height], marker, color=colour, markerfacecolor="white", markersize=7, markeredgewidth=1.4, linestyle="none",
+        zorder=5, clip_on=False, gid="beyond",
     )  # fmt: skip
+
+
+def _two_lines(name: str) -> str:
+    """A name in at most two lines; only of a longer one the middle is cut out."""
+    lines = textwrap.wrap(style.label(name, 2 * _NAME_CHARACTERS - 4), _NAME_CHARACTERS)
+    return "\n".join(lines if len(lines) <= 2 else [style.label(name, _NAME_CHARACTERS)])
 
 
 def _every_boot(axes: Axes, single: pd.DataFrame, place: int, rng: np.random.Generator) -> None:
@@ -222,14 +231,15 @@ def _title(table: pd.DataFrame, names: Sequence[str], quantity: str) -> str:
     if len(table) == 1:
         return f"{begin} {duration_text(float(quick['median_s']))} ({int(quick['n'])} boot{'s' if quick['n'] > 1 else ''})"
     return (
-        f"{begin} {duration_text(float(quick['median_s']))} ({style.label(names[0], _NAME_CHARACTERS)}) "
-        f"to {slowest} ({style.label(names[-1], _NAME_CHARACTERS)})"
+        f"{begin} {duration_text(float(quick['median_s']))} ({style.label(names[0], _TITLE_CHARACTERS)}) "
+        f"to {slowest} ({style.label(names[-1], _TITLE_CHARACTERS)})"
     )
 
 
 def _words(table: pd.DataFrame, names: Sequence[str]) -> str:
     parts = [
-        f"{style.label(name, _NAME_CHARACTERS)}: {said}, {count} boots" + (f", {beyond} of them not by the end" if beyond else "")
+        f"{style.label(name, 2 * _NAME_CHARACTERS)}: {said}, {count} boots"
+        + (f", {beyond} of them not by the end" if beyond else "")
         for name, said, count, beyond in zip(names, table["median"], table["n"], table["beyond"], strict=True)
     ]
     return f"Median with its 95 % interval: {'; '.join(parts)}."

@@ -57,7 +57,7 @@ def drain(drain_reads: pd.DataFrame) -> style.AltFigure:
             for reader, single in part.groupby("reader", sort=True):
                 _reads(axes, single, seen[name, str(reader)])
             of_source = table[table["source"] == name]
-            axes.set_title(f"{style.label(name)}: {_said(of_source)}", fontsize=10)
+            axes.set_title(f"{style.label(name, 22)}: {_said(of_source)}", fontsize=10)
             axes.tick_params(labelbottom=axes is grid[-1][0])
             axes.set_ylabel("wait")
         ticks.duration_ticks(grid[0][0], "x", [0.0, float((rows["since"] + rows["seconds"]).max())], linear=True)
@@ -67,7 +67,7 @@ def drain(drain_reads: pd.DataFrame) -> style.AltFigure:
         note = f"A point a read, at its call. {_failures(drain_reads)}"
         entries = style.key({reader: look for (_, reader), look in seen.items()})
         if rows["waiting"].any():
-            entries.append(style.mark("had not returned at the end", style.BLACK, ">", hollow=True))
+            entries.append(style.mark("had not returned at the end", style.BLACK, "^", hollow=True))
         return style.finish(figure, title, f"{title}. {words} {_failures(drain_reads)}", note, entries)
 
 
@@ -148,7 +148,7 @@ def _reads(axes: Axes, single: pd.DataFrame, look: style.Look) -> None:
     )  # fmt: skip
     waiting = single[single["waiting"]]
     for at, wait in zip(waiting["since"], waiting["seconds"], strict=True):
-        beyond_mark(axes, float(at), max(float(wait), 1e-7), style.BLACK)
+        beyond_mark(axes, float(at), max(float(wait), 1e-7), style.BLACK, "^")
 
 
 def _longest(reads: pd.DataFrame) -> pd.DataFrame:
@@ -183,9 +183,7 @@ def _said(table: pd.DataFrame) -> str:
     """Of the readers of a source the least and the most: its median wait, and its longest."""
     longest = table.sort_values("longest_wait_s", kind="stable").iloc[-1]
     middle = table["wait_median_s"].dropna()
-    half = (
-        f"half of the reads within {duration_text(float(middle.max()))}" if len(middle) else "half of the reads not seen to return"
-    )
+    half = f"half within {duration_text(float(middle.max()))}" if len(middle) else "half not seen to return"
     most = f"{'over ' if bool(longest['longest_open']) else ''}{duration_text(float(longest['longest_wait_s']))}"
     return f"{half}, the longest {most}"
 

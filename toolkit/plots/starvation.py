@@ -268,9 +268,10 @@ def readiness(rng_state: pd.DataFrame, by: Sequence[str] = ("host", "guest")) ->
     mostly = table.loc[table["median"].isna() & (table["n"] > 0), "group"]
     if len(mostly):
         left_out += f" Half or more were not ready, so no median is known: {', '.join(style.label(group) for group in mostly)}."
-    table = table[table["median"].notna()].sort_values("median")
+    table = table[table["n"] > 0].sort_values("median")
+    known = table[table["median"].notna()]
     if table.empty:
-        return style.says(f"When the generator was ready is not known of any group in this selection. {left_out}".strip())
+        return style.says(f"When the generator was ready is not known of any boot in this selection. {left_out}".strip())
     boots = rng_state.assign(group=[_group(row) for row in rng_state[list(by)].itertuples(index=False)])
     boots = boots.groupby([*_TARGET, "group"], dropna=False)["crng_ready_s"].min().dropna().reset_index()
     with style.drawing():
@@ -279,20 +280,26 @@ def readiness(rng_state: pd.DataFrame, by: Sequence[str] = ("host", "guest")) ->
         for place, (group, found) in enumerate(zip(table["group"], intervals(table), strict=True)):
             single = boots.loc[boots["group"] == group, "crng_ready_s"]
             axes.plot(single, [place] * len(single), "o", color=style.SKY, markersize=4, linestyle="none", gid="repeat")
-            dot(axes, found, place, (style.BLUE, "D"))
+            if math.isfinite(found.median):
+                dot(axes, found, place, (style.BLUE, "D"))
         ticks.duration_ticks(axes, "x", boots["crng_ready_s"])
         axes.set_yticks(range(len(table)), [style.label(group) for group in table["group"]])
         axes.set_ylim(len(table) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("time from boot to 'crng init done'")
-        slowest = table.iloc[-1]
         count = int(table["n"].sum())
-        title = f"Ready after {duration_text(float(slowest['median']))}" + (
-            f" at the slowest ({style.label(slowest['group'])})" if len(table) > 1 else f" ({count} boot{'s' if count > 1 else ''})"
-        )
+        title = _ready_title(known, count)
         note = f"Diamond: median; line: its 95 % interval, from three boots on; small points: single boots. {left_out}"
-        words = f"{title}. Time from boot to ready, boots counted {count}: {span_words(table, 'group', duration_text)}. {left_out}"
+        words = f"{title}. Time from boot to ready, boots counted {count}: {span_words(known, 'group', duration_text)}. {left_out}"
         return style.finish(figure, title, words, note)
+
+
+def _ready_title(known: pd.DataFrame, count: int) -> str:
+    if known.empty:
+        return "Half of the boots or more were not ready when looked at"
+    slowest = known.iloc[-1]
+    which = f"at the slowest ({style.label(slowest['group'])})" if len(known) > 1 else f"({count} boot{'s' if count > 1 else ''})"
+    return f"Ready after {duration_text(float(slowest['median']))} {which}"
 
 
 def _group(values: Sequence[Any]) -> str:

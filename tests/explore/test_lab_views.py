@@ -1,0 +1,187 @@
+"""Views of guests made for an experiment: figure, table and sentence of the same numbers, and what fills an empty store."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.plots import made, made_lab
+from toolkit import explore
+from toolkit.explore import findings_lab, remedies
+from toolkit.explore.session import Session
+from toolkit.explore.view import View
+from toolkit.markup import Fragment
+from toolkit.plots import AltFigure, alt
+from toolkit.store import open_store
+
+#: Each view, and the command that the sentence names where the store has none of it.
+VIEWS: dict[str, tuple[Callable[[Session], View], str]] = {
+    "configurations": (explore.boots.configurations, "toolkit lab readiness"),
+    "curves": (explore.boots.curves, "toolkit lab readiness"),
+    "found on boots": (explore.boots.found, "toolkit lab readiness"),
+    "limits": (explore.rates.limits, "toolkit lab rates"),
+    "bursts": (explore.rates.bursts, "toolkit lab rates"),
+    "found on rates": (explore.rates.found, "toolkit lab rates"),
+    "readers": (explore.waits.readers, "toolkit lab drain"),
+    "fairness": (explore.waits.fairness, "toolkit lab drain"),
+    "found on waits": (explore.waits.found, "toolkit lab drain"),
+    "remedies": (explore.remedies.compared, "toolkit lab remedies"),
+    "found on remedies": (explore.remedies.found, "toolkit lab remedies"),
+    "audits": (explore.audits.verdicts, "toolkit guests audit"),
+    "found on audits": (explore.audits.found, "toolkit guests audit"),
+}
+FIGURES = [name for name in VIEWS if not name.startswith("found")]
+HOSTILE = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="session")
+def lab_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_lab.store(tmp_path_factory.mktemp("lab") / "store")
+
+
+@pytest.fixture
+def lab(lab_store: Path, displayed: list[object]) -> Session:
+    return explore.open(lab_store)
+
+
+def words(said: list[Fragment]) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", "", "\n".join(said)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_view_shows_the_figure_and_the_table_behind_it(name: str, lab: Session) -> None:
+    figure, table, *_ = VIEWS[name][0](lab).blocks()
+    assert isinstance(figure, AltFigure)
+    assert isinstance(table, pd.DataFrame)
+    assert len(table)
+    assert len(figure.axes)
+    view = VIEWS[name][0](lab)
+    view.redraw()
+    assert len(view.output.outputs) == 2
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_on_an_empty_store_says_what_fills_it(name: str, empty: Session) -> None:
+    view, command = VIEWS[name]
+    (said,) = view(empty).blocks()
+    assert f"in this store: run <code>{command}</code>" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "value"),
+    [
+        ("configurations", "cells", ("reference: 6.1 · no source",)),
+        ("configurations", "quantity", "longest_wait_s"),
+        ("curves", "cells", ("reference: 6.1 · no source", "remedies: none")),
+        ("readers", "sources", ("/dev/hwrng",)),
+        ("readers", "range_s", (1.0, 3.0)),
+        ("fairness", "counts", (2,)),
+        ("remedies", "cost", "feeder_cpu_s"),
+        ("audits", "chosen", ("sound",)),
+    ],
+)
+def test_a_change_of_a_control_draws_again(name: str, control: str, value: object, lab: Session) -> None:
+    view = VIEWS[name][0](lab)
+    before = alt(view.blocks()[0])  # type: ignore[arg-type]
+    view.controls[control].value = value
+    assert alt(view.blocks()[0]) != before  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [("configurations", "cells"), ("limits", "chosen"), ("readers", "sources"), ("fairness", "counts"), ("audits", "chosen")],
+)
+def test_an_empty_selection_says_so(name: str, control: str, lab: Session) -> None:
+    view = VIEWS[name][0](lab)
+    view.controls[control].value = ()
+    (said,) = view.blocks()
+    assert "Nothing is chosen" in str(said)
+
+
+def test_boots_of_two_plans_or_hosts_are_never_pooled(tmp_path: Path, displayed: list[object]) -> None:
+    store = open_store(tmp_path / "store")
+    for host in ("red", "blue"):
+        store.append("boots", made_lab.boots(host=host))
+    table = explore.boots.configurations(explore.open(tmp_path / "store")).blocks()[1]
+    assert isinstance(table, pd.DataFrame)
+    assert (table["boots"] == 5).all()
+    assert {name.split(":")[0] for name in table["cell"]} == {"red", "blue"}
+
+
+def test_a_plan_that_varies_limits_is_no_comparison_of_remedies(lab: Session) -> None:
+    assert set(remedies.planned(lab)["plan"]) == {"remedies"}
+
+
+def test_a_limit_is_chosen_by_its_words(lab: Session) -> None:
+    view = explore.rates.limits(lab)
+    assert [value for _, value in view.controls["chosen"].options] == ["1,024 B / 1,000 ms"]
+
+
+def test_on_a_page_every_plan_of_remedies_is_shown(lab: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_STATIC", "1")
+    view = explore.remedies.compared(lab)
+    assert view.controls == {}
+    assert len(view.blocks()) == 2
+
+
+def test_a_store_with_one_scenario_says_that_the_other_is_not_there(tmp_path: Path, displayed: list[object]) -> None:
+    open_store(tmp_path / "store").append("drain_reads", made_lab.drain_reads())
+    session = explore.open(tmp_path / "store")
+    (said,) = explore.waits.fairness(session).blocks()
+    assert "run <code>toolkit lab drain</code>" in str(said)
+
+
+def test_a_cell_that_never_was_ready_is_said_to_be_beyond_its_budget() -> None:
+    said = words(findings_lab.boots(made_lab.boots()))
+    assert (
+        "6.1 · virtio-rng 4 B / 4000 ms: ready after > 90 s (65.3 s to > 90 s), 5 boots; 3 of them not within their budget." in said
+    )
+    assert said.index("rdrand trusted") < said.index("no source") < said.index("4 B / 4000 ms")
+
+
+def test_a_remedy_is_said_with_its_size_and_cost() -> None:
+    said = words(findings_lab.remedies(made_lab.remedies()))
+    assert "haveged (kernel 6.1.0-44-amd64): ready after 11.8 s (11 s to 12.6 s), without it after > 90 s" in said
+    assert "at least 78.2 s sooner; the guest used 4.82 s" in said
+    assert "none (kernel" not in said
+
+
+def test_a_limit_that_holds_and_one_that_does_not_are_told_apart() -> None:
+    reads = pd.concat([made_lab.limited_reads(1000, 1000, 1, 6, guest=name, speed=speed) for name, speed in (("a", 1), ("b", 0.9))])
+    states = made_lab.limits(("a", 1000, 1000), ("b", 1000, 1000))
+    said = findings_lab.rates(reads, states)
+    assert "1 kB/s measured of 1 kB/s configured (100.0 %), in bursts of 1000 B every 1 s: it holds within 5 %." in words(said[:1])
+    assert "10.0% slower than its limit" in words(said[1:])
+
+
+def test_guests_that_share_are_said_with_their_index() -> None:
+    said = words(findings_lab.fairness(pd.concat([made_lab.drain_reads(n, 1, scenario="fairness") for n in (1, 2)])))
+    assert "one guest on /dev/hwrng gets" in said
+    assert "Jain's index 1.00 (1 is equal; n = 3)" in said
+
+
+def test_a_verdict_has_a_sign_beside_its_word_and_the_newest_counts() -> None:
+    frame = made_lab.audits()
+    older = frame.assign(utc=frame["utc"] - pd.Timedelta(days=1), verdict="sound")
+    said = words(findings_lab.audits(pd.concat([frame, older])))
+    assert said.startswith("✘ starving: mail-1 on host-a: not ready 300 s after boot. toolkit guests attach mail-1 --rng")
+    assert said.count("sound") == 1
+
+
+def test_what_a_guest_wrote_does_nothing() -> None:
+    audits, boots = made_lab.audits().assign(evidence=HOSTILE, guest=HOSTILE), made_lab.boots().assign(cell=HOSTILE)
+    reads = made_lab.drain_reads().assign(reader=HOSTILE)
+    for said in (findings_lab.audits(audits), findings_lab.boots(boots), findings_lab.waits(reads)):
+        assert "<script>" not in "".join(said)
+        assert "&lt;script&gt;" in "".join(said)
+
+
+def test_a_store_without_guests_of_its_own_has_no_limit_to_show(made_store: Path, displayed: list[object]) -> None:
+    (said,) = explore.rates.limits(explore.open(made_store)).blocks()
+    assert "toolkit lab rates" in str(said)
+    assert made.rng_state()["virtio_rng_max_bytes"].isna().all()

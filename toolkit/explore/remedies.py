@@ -1,0 +1,77 @@
+"""Views of remedies: a plan and a kernel to choose, when guests were ready with each remedy, and what it cost."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import pandas as pd
+
+from toolkit.analysis.boots import COSTS
+from toolkit.analysis.boots import remedies as analysed
+from toolkit.explore import findings_lab
+from toolkit.explore.session import Session
+from toolkit.explore.view import Block, View, static
+from toolkit.markup import Fragment, bullets, paragraph, sentence, visible
+from toolkit.plots.boots import WHAT
+from toolkit.plots.remedies import remedies as drawn
+
+__all__ = ["COMMAND", "compared", "found", "planned"]
+
+COMMAND = "toolkit lab remedies"
+_NONE = "none"
+
+
+def planned(session: Session) -> pd.DataFrame:
+    """``boots`` of the plans that compare remedies: those in which each remedy is one configuration of a kernel, and one is none.
+
+    A plan that varies limits has several configurations of one remedy, and no median of all of them means anything.
+    """
+    rows = session.table("boots").dropna(subset=["remedy"])
+    rows = rows[rows["outcome"] != "left out"]
+    whose = ["host", "plan", "kernel"]
+    rows = rows.assign(kernel=rows["kernel"].fillna("kernel unknown"))
+    cells = rows.groupby([*whose, "remedy"])["cell"].nunique().groupby(whose).max()
+    remedies = rows.groupby(whose)["remedy"].agg(lambda found: _NONE in set(found) and found.nunique() > 1)
+    kept = remedies.index[remedies.astype(bool) & (cells.reindex(remedies.index) == 1)]
+    found: pd.DataFrame = rows[pd.MultiIndex.from_frame(rows[whose]).isin(kept)]
+    return found
+
+
+def compared(session: Session) -> View:
+    """When guests were ready with each remedy and what it cost, side by side."""
+    rows = planned(session)
+    if rows.empty:
+        return View({}, lambda: [_missing(session)])
+    several = rows["host"].nunique() > 1
+    parts = [
+        (" · ".join([*([str(host)] if several else []), str(plan), str(kernel)]), part)
+        for (host, plan, kernel), part in rows.groupby(["host", "plan", "kernel"], sort=True)
+    ]
+    costs = [cost for cost in COSTS if rows[cost].notna().any()] or ["guest_cpu_s"]
+
+    def draw(part: int, cost: str) -> list[Block]:
+        some = parts[part][1]
+        return [drawn(some, cost=cost), analysed(some)]
+
+    if static():
+        return View({}, lambda: [block for part in range(len(parts)) for block in draw(part, costs[0])])
+    wide = {"description_width": "initial"}
+    controls = {
+        "part": widgets.Dropdown(
+            options=[(visible(name), place) for place, (name, _) in enumerate(parts)], description="Plan and kernel", style=wide
+        ),
+        "cost": widgets.Dropdown(options=[(WHAT[cost][0], cost) for cost in costs], description="Cost", style=wide),
+    }
+    return View(controls, draw)
+
+
+def found(session: Session) -> View:
+    """The findings on remedies, in sentences."""
+    rows = planned(session)
+    if rows.empty:
+        return View({}, lambda: [_missing(session)])
+    return View({}, lambda: [bullets(findings_lab.remedies(rows))])
+
+
+def _missing(session: Session) -> Fragment:
+    some = " for the host and run chosen" if session.host or session.run else ""
+    return paragraph(sentence("No comparison of remedies is in this store{}: run <code>{}</code>.", some, COMMAND))
