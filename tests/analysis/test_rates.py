@@ -185,3 +185,16 @@ def test_the_same_from_dask_and_an_empty_answer_to_an_empty_table() -> None:
     assert_frame_equal(rates(dd.from_pandas(reads, npartitions=2), dd.from_pandas(states, npartitions=1)), found, check_dtype=False)
     assert list(rates(TABLES["source_reads"].empty(), states).columns) == list(found.columns)
     assert bursts(TABLES["source_reads"].empty()).empty
+
+
+@pytest.mark.parametrize("max_bytes", [24, 100])
+def test_reads_that_take_what_is_there_tell_the_rate_exactly(max_bytes: int) -> None:
+    # asked for 64 bytes without waiting: 24 come, or 64 and then 36
+    pieces = [64] * (max_bytes // 64) + [max_bytes % 64]
+    whole = made_lab.limited_reads(max_bytes, 1000, 1, 5)
+    first = whole.iloc[:: max_bytes // len(pieces)].groupby(np.arange(5 * len(pieces)) // len(pieces)).head(len(pieces))
+    reads = first.iloc[: 5 * len(pieces)].assign(read_bytes=pieces * 5, block_bytes=64).astype(whole.dtypes)
+    found = measured(reads, max_bytes, 1000)
+    assert found["resolution_fraction"] == 0
+    assert found["burst_bytes"] == max_bytes
+    assert found["holds"]

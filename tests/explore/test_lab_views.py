@@ -136,6 +136,37 @@ def test_a_store_with_one_scenario_says_that_the_other_is_not_there(tmp_path: Pa
     assert "run <code>toolkit lab drain</code>" in str(said)
 
 
+def test_readers_at_once_are_drawn_apart_from_those_alone_and_stand_beside_them_in_the_table(
+    tmp_path: Path, displayed: list[object]
+) -> None:
+    store = open_store(tmp_path / "store")
+    for readers in (1, 3):
+        store.append("drain_reads", made_lab.drain_reads(readers=readers, repeats=1))
+    view = explore.waits.readers(explore.open(tmp_path / "store"))
+    assert [value for _, value in view.controls["group"].options] == [
+        "3 at once, rng-random, no limit",
+        "1 at once, rng-random, no limit",
+    ]
+    figure, table = view.blocks()
+    assert isinstance(figure, AltFigure)
+    assert len(figure.axes) == 3
+    assert isinstance(table, pd.DataFrame)
+    assert sorted(table["readers_at_once"]) == [1, 3, 3, 3]
+
+
+def test_guests_of_two_devices_are_never_pooled(tmp_path: Path, displayed: list[object]) -> None:
+    store = open_store(tmp_path / "store")
+    for backend in ("/dev/hwrng", "/dev/urandom"):
+        rows = made_lab.drain_reads(2, 1, scenario="fairness").assign(virtio_rng_backend=backend)
+        store.append("drain_reads", rows)
+    view = explore.waits.fairness(explore.open(tmp_path / "store"))
+    assert [value for _, value in view.controls["device"].options] == ["/dev/hwrng, no limit", "/dev/urandom, no limit"]
+    table = view.blocks()[1]
+    assert isinstance(table, pd.DataFrame)
+    assert table["virtio_rng_backend"].tolist() == ["/dev/hwrng"]
+    assert table["repeats"].tolist() == [3]
+
+
 def test_a_cell_that_never_was_ready_is_said_to_be_beyond_its_budget() -> None:
     said = words(findings_lab.boots(made_lab.boots()))
     assert (
@@ -161,7 +192,7 @@ def test_a_limit_that_holds_and_one_that_does_not_are_told_apart() -> None:
 
 def test_guests_that_share_are_said_with_their_index() -> None:
     said = words(findings_lab.fairness(pd.concat([made_lab.drain_reads(n, 1, scenario="fairness") for n in (1, 2)])))
-    assert "one guest on /dev/hwrng gets" in said
+    assert "one guest on rng-random gets" in said
     assert "Jain's index 1.00 (1 is equal; n = 3)" in said
 
 

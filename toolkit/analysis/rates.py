@@ -76,15 +76,6 @@ class _Limit:
             return math.nan
         return self.period_ms / 1000 * max(1, math.ceil(block / self.max_bytes))
 
-    def resolution(self, block: int, count: float, *, equal: bool) -> float:
-        """The share of the bytes counted that whole reads cannot tell: a read that spans two bursts counts in the later one.
-
-        None does where a burst is a whole number of reads or a read of bursts, and all bursts were of one size.
-        """
-        if not self.max_bytes or (equal and (self.max_bytes % block == 0 or block % self.max_bytes == 0)):
-            return 0.0
-        return min(block, self.max_bytes) / count
-
 
 def rates(source_reads: Frame, rng_state: Frame, source: str = "/dev/hwrng") -> pd.DataFrame:
     """Bytes a second that a source gave, against the limit of the guest's virtio-rng.
@@ -288,7 +279,7 @@ def _measure(series: _Series, limit: _Limit) -> dict[str, object]:
         took, came = np.append(took, series.ended_ns / 1e9 - begins[-1]), count[first:]
     elif (lacking := _too_short(took, limit, starts.size, first)) is not None:
         return {**known, "why": lacking}
-    return {**known, **_against(took, came, limit, series.block, silent_s if stalled else None)}
+    return {**known, **_against(took, came, limit, series, silent_s if stalled else None)}
 
 
 def _nothing_came(series: _Series, limit: _Limit) -> dict[str, object]:
@@ -327,9 +318,9 @@ def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | N
     return f"{bursts} bursts in {duration_text(float(took.sum()))}{without}: {needed}"
 
 
-def _against(took: Numbers, came: Numbers, limit: _Limit, block: int, silent_s: float | None) -> dict[str, object]:
+def _against(took: Numbers, came: Numbers, limit: _Limit, series: _Series, silent_s: float | None) -> dict[str, object]:
     rate, low, high = _with_interval(came, took)
-    factor, unclear = rate / limit.configured, limit.resolution(block, float(came.sum()), equal=bool((came == came[0]).all()))
+    factor, unclear = rate / limit.configured, _resolution(series, came, limit)
     least, most = factor * (1 - unclear), factor * (1 + unclear)
     why: str | None = None
     if silent_s is not None:
@@ -342,7 +333,7 @@ def _against(took: Numbers, came: Numbers, limit: _Limit, block: int, silent_s: 
         why = f"{abs(factor - 1):.1%} {'slower' if factor < 1 else 'faster'} than its limit"
     else:
         holds = pd.NA
-        why = f"reads of {block} bytes leave {unclear:.1%} of the rate open: read fewer bytes at a time, or for longer"
+        why = f"reads of {series.block} bytes leave {unclear:.1%} of the rate open: read fewer bytes at a time, or for longer"
     return {
         "bytes_per_second": rate,
         "low": low,
@@ -354,6 +345,19 @@ def _against(took: Numbers, came: Numbers, limit: _Limit, block: int, silent_s: 
         "holds": holds,
         "why": why,
     }
+
+
+def _resolution(series: _Series, came: Numbers, limit: _Limit) -> float:
+    """The share of the bytes counted that whole reads cannot tell: a read that spans two bursts counts in the later one.
+
+    None spans where reads gave what was there instead of waiting for a whole block, nor where a burst is a whole number of reads,
+    or a read of bursts, and all bursts were of one size.
+    """
+    quota, block = limit.max_bytes or 0, series.block
+    fits = quota % block == 0 or block % quota == 0
+    if (series.size < block).any() or (fits and (came == came[0]).all()):
+        return 0.0
+    return min(block, quota) / float(came.sum())
 
 
 def _with_interval(came: Numbers, took: Numbers) -> tuple[float, float, float]:

@@ -13,10 +13,12 @@ from toolkit.analysis.stats import median_interval, table_of
 from toolkit.analysis.survival import Times, quantile
 from toolkit.units import duration_text
 
-__all__ = ["SHARED", "fairness", "jain", "shares", "waits"]
+__all__ = ["DEVICE", "SHARED", "fairness", "jain", "shares", "waits"]
 
 #: The scenario in which guests share a source of the host.
 SHARED = "fairness"
+#: Guests with another virtio-rng are never pooled.
+DEVICE = ("virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms")
 _P99 = 0.99
 _READER = ["run_id", "host", "guest", "boot_id", "scenario", "guests_at_once", "readers_at_once", "repeat", "reader", "source"]
 _TRIAL = ["run_id", "host", "source", "guests_at_once", "repeat"]
@@ -32,7 +34,7 @@ _FAIR = [
 
 
 def waits(
-    drain_reads: Frame, by: str | Sequence[str] = ("scenario", "guests_at_once", "readers_at_once", "source", "reader")
+    drain_reads: Frame, by: str | Sequence[str] = (*DEVICE, "scenario", "guests_at_once", "readers_at_once", "source", "reader")
 ) -> pd.DataFrame:
     """How long the reads of each of several readers waited, and the bytes a second that it had.
 
@@ -108,7 +110,7 @@ def waits(
     return table_of(rows, names, _WAITS, measure).astype({"longest_open": "boolean", "wait": "str"})
 
 
-def fairness(drain_reads: Frame, by: str | Sequence[str] = ("source", "guests_at_once")) -> pd.DataFrame:
+def fairness(drain_reads: Frame, by: str | Sequence[str] = (*DEVICE, "source", "guests_at_once")) -> pd.DataFrame:
     """Whether guests that read a shared source at the same time got equal shares of it.
 
     Parameters

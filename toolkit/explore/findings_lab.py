@@ -13,7 +13,7 @@ import pandas as pd
 from toolkit.analysis.boots import boots as ready_of
 from toolkit.analysis.boots import remedies as compared
 from toolkit.analysis.rates import rates as rates_of
-from toolkit.analysis.waits import SHARED
+from toolkit.analysis.waits import DEVICE, SHARED
 from toolkit.analysis.waits import fairness as fairness_of
 from toolkit.analysis.waits import waits as waits_of
 from toolkit.markup import Fragment, sentence
@@ -110,13 +110,13 @@ def rates(source_reads: pd.DataFrame, rng_state: pd.DataFrame) -> list[Fragment]
 
 def waits(drain_reads: pd.DataFrame) -> list[Fragment]:
     """Of readers at once in one guest: what each had, and how long its reads waited."""
-    table = waits_of(drain_reads[drain_reads["scenario"] != SHARED], ["readers_at_once", "source", "reader"])
+    table = waits_of(drain_reads[drain_reads["scenario"] != SHARED], [*DEVICE, "readers_at_once", "source", "reader"])
     return [
         sentence(
-            "<b>{}</b> of {} readers at once ({}): {}; its reads waited {}{}.",
+            "<b>{}</b>, {}, virtio-rng with {}: {}; its reads waited {}{}.",
             row.reader,
-            row.readers_at_once,
-            row.source,
+            "alone" if row.readers_at_once == 1 else f"one of {row.readers_at_once} readers at once",
+            limit_words(row.virtio_rng_max_bytes, row.virtio_rng_period_ms),
             "no rate" if math.isnan(row.bytes_per_second) else rate_text(row.bytes_per_second),
             row.wait,
             f"; {row.failed} failed" if row.failed else "",
@@ -133,17 +133,24 @@ def fairness(drain_reads: pd.DataFrame) -> list[Fragment]:
         who = "one guest" if row.guests_at_once == 1 else f"{row.guests_at_once} guests at once"
         if math.isnan(row.jain):
             why = f"{row.incomplete} repeats lack a guest" if row.incomplete else "no guest got a byte"
-            said.append(sentence("<b>{}</b> on {}: not known: {}.", who, row.source, why))
+            said.append(sentence("<b>{}</b> on {}: not known: {}.", who, _backend(row), why))
             continue
         together = rate_text(row.all_bytes_per_second)
         if row.guests_at_once == 1:
-            said.append(sentence("<b>{}</b> on {} gets {}.", who, row.source, together))
+            said.append(sentence("<b>{}</b> on {} gets {}.", who, _backend(row), together))
             continue
         shares = f"{100 * row.smallest_share:.0f} % to {100 * row.greatest_share:.0f} %"
         words = "<b>{}</b> on {} get {} together and {} each; shares {}, Jain's index {:.2f} (1 is equal; n = {})."
         each = rate_text(row.each_bytes_per_second)
-        said.append(sentence(words, who, row.source, together, each, shares, row.jain, row.repeats))
+        said.append(sentence(words, who, _backend(row), together, each, shares, row.jain, row.repeats))
     return said
+
+
+def _backend(row: Any) -> str:
+    """What feeds the guests of a row."""
+    backend = "a source that is not known" if pd.isna(row.virtio_rng_backend) else str(row.virtio_rng_backend)
+    limit = limit_words(row.virtio_rng_max_bytes, row.virtio_rng_period_ms)
+    return backend if pd.isna(row.virtio_rng_max_bytes) else f"{backend} ({limit})"
 
 
 def audits(frame: pd.DataFrame) -> list[Fragment]:
