@@ -266,6 +266,7 @@ TABLES: dict[str, Table] = {
             _whole("repeat", "", "which boot of its cell, from 0", null=False),
             _whole("position", "", "its place in the plan's random order, from 0", null=False),
             _text("kernel", "the guest's kernel, as uname -r says it"),
+            _text("regime", "what its numbers mean: blocking, estimating, draining or latched"),
             _text("accelerator", "kvm or tcg"),
             _text("cpu", "QEMU's name of the processor"),
             _text("rdrand", "trusted: the guest has RDRAND and credits it; untrusted: it has it and does not; absent"),

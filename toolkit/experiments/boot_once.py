@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_feeders import FEEDERS, find_feeder
 from toolkit.lab_kernels import GuestKernel
 
-__all__ = ["Measured", "boot_once", "device_row", "guest_for"]
+__all__ = ["boot_once", "device_row", "guest_for"]
 
 _SCRIPT = Path(__file__).with_name("readiness.sh")
 _ASK_BYTES, _ASKS = 32, 64
@@ -26,22 +25,6 @@ _SLACK_S = 120.0
 _CPU = {"trusted": "max", "untrusted": "max", "absent": "max,rdrand=off,rdseed=off"}
 _NS_PER_S = 10**9
 _TICKS_PER_S = 100
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one boot gave.
-
-    Attributes
-    ----------
-    boot : dict
-        Columns of ``boots``, guest and boot_id among them.
-    rng_state : dict or None
-        Columns of ``rng_state``, if the guest said anything.
-    """
-
-    boot: dict[str, Any]
-    rng_state: dict[str, Any] | None
 
 
 def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> TinyGuest:
@@ -85,7 +68,7 @@ def feeder_for(cell: Cell) -> tuple[str, dict[str, bytes]]:
     return shlex.join(found.command), {name.lstrip("/"): path.read_bytes() for name, path in found.files.items()}
 
 
-def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folder: Path | None = None) -> Measured:
+def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folder: Path | None = None) -> dict[str, Any]:
     """Boot one guest and wait for what it tells; it is gone after.
 
     A guest that cannot be had here, or that ends too early, is a row that says so: a matrix goes on after it.
@@ -100,26 +83,30 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
         By version.
     folder : Path, optional
         Where its files are meanwhile.
+
+    Returns
+    -------
+    dict
+        Columns of ``boots``, guest and boot_id among them.
     """
     cell = boot.cell
     name = f"boot-{boot.position}"
     row = {**_asked_for(boot, plan), "guest": name, "boot_id": str(uuid.uuid4())}
     if cell.kernel not in kernels:
         missing = UnavailableError(f"There is no kernel {cell.kernel} here", "Run: toolkit lab fetch --kernel SUITE")
-        return Measured({**row, "outcome": "left out", "detail": str(missing)}, None)
+        return {**row, "outcome": "left out", "detail": str(missing)}
     try:
         spec = guest_for(cell, plan, kernels[cell.kernel], name)
     except UnavailableError as error:
-        return Measured({**row, "outcome": "left out", "detail": str(error)}, None)
+        return {**row, "outcome": "left out", "detail": str(error)}
     try:
         with boot_tiny([spec], folder) as (guest,):
             row["accelerator"] = guest.accelerator.name
             files = guest.result(max(plan.budget_s, plan.watch_s) + _SLACK_S)
             qemu_cpu_s = guest.cpu_s()
     except LabError as error:
-        return Measured({**row, "outcome": "failed", "detail": str(error)}, None)
+        return {**row, "outcome": "failed", "detail": str(error)}
     said = recorded(files)
-    state = {**said.state.row(), **device_row(cell.device)}
     ready_s = _within(said.state.crng_ready_s, plan.budget_s)
     if ready_s is None and said.state.kernel_log != "complete":
         outcome, detail = "failed", f"its kernel log is {said.state.kernel_log}: whether it was ready is not known"
@@ -132,6 +119,7 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
         "detail": detail,
         "boot_id": said.boot_id or row["boot_id"],
         "kernel": said.kernel or cell.kernel,
+        "regime": said.state.regime,
         "user_space_s": said.notes_s.get("user space"),
         "crng_ready_s": ready_s,
         "urandom_warnings": said.state.urandom_warnings,
@@ -143,9 +131,7 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
     }
     if cell.remedy in FEEDERS and row["feeder_cpu_s"] is None:
         row |= {"outcome": "failed", "detail": f"{cell.remedy} did not run to the end in the guest"}
-    # A recorded machine cannot be asked; the log of all of its boot tells.
-    state["crng_ready"] = None if outcome == "failed" else said.state.crng_ready_s is not None
-    return Measured(row, {**state, "guest": name, "boot_id": row["boot_id"]})
+    return row
 
 
 def _asked_for(boot: Boot, plan: BootPlan) -> dict[str, Any]:

@@ -123,11 +123,7 @@ def run_matrix(
     frames = [run.frame("boots", [])]
     for count, boot in enumerate(left):
         progress(total - len(left) + count, total, f"boot {total - len(left) + count + 1} of {total}")
-        measured = boot_once(boot, plan, kernels, folder)
-        row = run.frame("boots", [measured.boot])
-        # The state first: a boot that is there is whole.
-        if measured.rng_state is not None:
-            store.append("rng_state", run.frame("rng_state", [measured.rng_state]))
+        row = run.frame("boots", [boot_once(boot, plan, kernels, folder)])
         store.append("boots", row)
         frames.append(row)
         if told is not None:
