@@ -58,9 +58,9 @@ lock: ## resolve the dependencies anew into requirements.lock
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	    - --output-file requirements-libvirt.lock > /dev/null
 
-reference: ## record data/reference anew on this machine
+reference: ## record data/reference anew on this machine (PART=machine or lab: that alone)
 	@$(SET_UP) report
-	@$(BIN)/python scripts/record_reference.py
+	@$(BIN)/python scripts/record_reference.py $(PART)
 	@$(BIN)/python scripts/draw_picture.py
 
 wheel: ## build dist/virt_toolkit-*.whl

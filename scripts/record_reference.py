@@ -1,6 +1,8 @@
 """Records data/reference anew on this machine: `make reference`, as root. The commands are kept in the store's table runs.
 
-It takes about five minutes, and what else runs meanwhile is in the figures. The old store is put back if a command fails.
+The machine itself takes about five minutes; the guests made for an experiment take more than an hour without KVM, and go on where
+they were interrupted. What else runs meanwhile is in the figures. One part can be recorded alone, `make reference PART=machine` (or
+lab); the other then stays as it is. The store is replaced at the very end, as a whole.
 """
 
 from __future__ import annotations
@@ -15,18 +17,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
+
 import toolkit
 from toolkit import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = Path("data/reference")
-KEPT = Path("data/.reference-before")
+# What is recorded lies here until all of it is there.
+MACHINE = Path("data/.reference-machine")
+LAB = Path("data/.reference-lab")
+MADE = Path("data/.reference-made")
 CHUNK_BYTES = 64 * 1024
 CHUNKS = 512
 IMAGE_BYTES = 512 * 1024 * 1024
 SEED = 20090302
 
 SURVEY = ["measure", "--no-guests", "--for", "60s", "--budget", "2s", "--size", "256MiB", "--repeat", "7", "--seed", str(SEED)]
+
+GUESTS = [
+    ["lab", "readiness", "--plan", "reference", "--seed", str(SEED)],
+    ["lab", "remedies", "--seed", str(SEED)],
+    ["lab", "rates"],
+    ["lab", "drain", "--seed", str(SEED)],
+]
+# How the runs of guests begin, in the table runs.
+OF_GUESTS = "toolkit lab"
 
 
 @contextmanager
@@ -43,12 +59,12 @@ def sparse_image() -> Iterator[Path]:
         yield path
 
 
-def survey() -> None:
-    """Measure this machine."""
-    subprocess.run([Path(sys.executable).parent / "toolkit", *SURVEY, "--store", str(STORE)], check=True)
+def toolkit_command(*words: str, store: Path) -> None:
+    """Run a command of the toolkit."""
+    subprocess.run([Path(sys.executable).parent / "toolkit", *words, "--store", str(store)], check=True)
 
 
-def map_image() -> None:
+def map_image(to: Path) -> None:
     """Map a file in many pieces."""
     with sparse_image() as file:
         run = runs.begin(
@@ -56,31 +72,62 @@ def map_image() -> None:
         )
         # Without its folder, which is gone when anybody reads this and whose name says nothing.
         found = toolkit.extents(file, run=run).assign(file=file.name)
-    store = toolkit.open_store(STORE, create=False)
+    store = toolkit.open_store(to, create=False)
     store.append("runs", run.row())
     store.append("extents", found)
 
 
-def main() -> None:
-    """Put the old store aside, record, and put it back if that fails."""
+def record_machine() -> None:
+    """Measure this machine; what an interruption left is of no use."""
+    shutil.rmtree(MACHINE, ignore_errors=True)
+    toolkit_command(*SURVEY, store=MACHINE)
+    map_image(MACHINE)
+
+
+def record_guests() -> None:
+    """Boot the guests; those matrices that were interrupted go on, and what was finished is not measured again."""
+    kept = toolkit.open_store(LAB).read("runs")["command"] if LAB.exists() else []
+    done = {words[1] for command in kept if (words := command.split()[1:]) and words[1] in ("rates", "drain")}
+    for words in GUESTS:
+        if words[1] not in done:
+            toolkit_command(*words, store=LAB)
+
+
+def made_of(parts: dict[bool, Path]) -> None:
+    """Write a new store: of each part (whether it is that of the guests) the rows of its own runs, a file a table."""
+    shutil.rmtree(MADE, ignore_errors=True)
+    made = toolkit.open_store(MADE)
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for of_guests, folder in parts.items():
+        store = toolkit.open_store(folder, create=False)
+        commands = store.read("runs").set_index("run_id")["command"]
+        wanted = commands.index[commands.str.startswith(OF_GUESTS) == of_guests]
+        for name in store.tables():
+            rows = store.read(name)
+            tables.setdefault(name, []).append(rows[rows["run_id"].isin(wanted)])
+    for name, frames in tables.items():
+        made.append(name, pd.concat(frames, ignore_index=True))
+
+
+def main(part: str) -> None:
+    """Record what is asked for, and replace the store."""
     os.chdir(ROOT)
+    if part not in ("all", "machine", "lab"):
+        sys.exit(f"error: there is no part {part!r} of the reference store. Give machine or lab, or nothing for all.")
     if os.geteuid() != 0:
         sys.exit("error: the reference store holds scratch file systems, which need root: sudo make reference")
-    if STORE.exists():
-        STORE.rename(KEPT)
-    try:
-        survey()
-        map_image()
-    except BaseException:
-        shutil.rmtree(STORE, ignore_errors=True)
-        if KEPT.exists():
-            KEPT.rename(STORE)
-        raise
-    if KEPT.exists():
-        shutil.rmtree(KEPT)
+    if part != "lab":
+        record_machine()
+    if part != "machine":
+        record_guests()
+    made_of({False: STORE if part == "lab" else MACHINE, True: STORE if part == "machine" else LAB})
+    shutil.rmtree(STORE)
+    MADE.rename(STORE)
+    for folder in (MACHINE, LAB):
+        shutil.rmtree(folder, ignore_errors=True)
     size = sum(path.stat().st_size for path in STORE.rglob("*") if path.is_file())
     print(f"{STORE}: {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:] or ["all"])
