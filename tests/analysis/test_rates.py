@@ -84,6 +84,13 @@ def test_a_source_off_by_six_percent_is_told_both_ways(speed: float, word: str, 
     assert f"{word} than its limit" in found["why"]
 
 
+def test_a_reader_too_slow_to_reach_the_limit_tells_nothing_of_it() -> None:
+    found = measured(made_lab.limited_reads(100_000, 100, 64, 6, read_us=90.0), 100_000, 100)
+    assert found["ratio"] < 0.8
+    assert pd.isna(found["holds"])
+    assert "the limit was not reached" in found["why"]
+
+
 def test_a_period_that_is_longer_than_configured_is_told_from_the_data() -> None:
     found = measured(made_lab.limited_reads(1024, 1100, 64, 6), 1024, 1000)
     assert found["period_s"] == pytest.approx(1.1, rel=0.001)

@@ -187,7 +187,7 @@ def test_a_limit_that_holds_and_one_that_does_not_are_told_apart() -> None:
     states = made_lab.limits(("a", 1000, 1000), ("b", 1000, 1000))
     said = findings_lab.rates(reads, states)
     assert "1 kB/s measured of 1 kB/s configured (100.0 %), in bursts of 1000 B every 1 s: it holds within 5 %." in words(said[:1])
-    assert "10.0% slower than its limit" in words(said[1:])
+    assert "10.0 % slower than its limit" in words(said[1:])
 
 
 def test_guests_that_share_are_said_with_their_index() -> None:

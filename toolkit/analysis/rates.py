@@ -110,8 +110,9 @@ def rates(source_reads: Frame, rng_state: Frame, source: str = "/dev/hwrng") -> 
     Bursts are found in the arrivals alone: of all gaps at least three times as long as the next shorter one, that is taken for the
     border between pauses and gaps which leaves the intervals between the bursts' beginnings most regular; each read may be a burst.
     The rate is the bytes of all bursts but the last over the time from the first one's beginning to the last one's, of at least
-    three periods. A first burst that is of another size than the others, because bytes lay ready or the quota was in use, is left
-    out. Where no limit is known the rate is all bytes over all time.
+    three periods. Where no pause stands out between reads smaller than the quota the limit was not reached, and a lower rate tells
+    nothing of it: ``holds`` is null then. A first burst that is of another size than the others, because bytes lay ready or the
+    quota was in use, is left out. Where no limit is known the rate is all bytes over all time.
 
     Examples
     --------
@@ -279,7 +280,8 @@ def _measure(series: _Series, limit: _Limit) -> dict[str, object]:
         took, came = np.append(took, series.ended_ns / 1e9 - begins[-1]), count[first:]
     elif (lacking := _too_short(took, limit, starts.size, first)) is not None:
         return {**known, "why": lacking}
-    return {**known, **_against(took, came, limit, series, silent_s if stalled else None)}
+    paused = starts.size < series.size.size or series.block >= (limit.max_bytes or 0)
+    return {**known, **_against(took, came, limit, series, silent_s if stalled else None, paused=paused)}
 
 
 def _nothing_came(series: _Series, limit: _Limit) -> dict[str, object]:
@@ -318,7 +320,9 @@ def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | N
     return f"{bursts} bursts in {duration_text(float(took.sum()))}{without}: {needed}"
 
 
-def _against(took: Numbers, came: Numbers, limit: _Limit, series: _Series, silent_s: float | None) -> dict[str, object]:
+def _against(
+    took: Numbers, came: Numbers, limit: _Limit, series: _Series, silent_s: float | None, *, paused: bool
+) -> dict[str, object]:
     rate, low, high = _with_interval(came, took)
     factor, unclear = rate / limit.configured, _resolution(series, came, limit)
     least, most = factor * (1 - unclear), factor * (1 + unclear)
@@ -328,12 +332,15 @@ def _against(took: Numbers, came: Numbers, limit: _Limit, series: _Series, silen
         why = f"stalled: it gave nothing for the last {duration_text(silent_s)}"
     elif least >= 1 - TOLERANCE and most <= 1 + TOLERANCE:
         holds = True
+    elif most < 1 - TOLERANCE and not paused:
+        holds = pd.NA
+        why = f"{_percent(1 - factor)} slower, without pauses: the limit was not reached, so the reader or what feeds it is slow"
     elif most < 1 - TOLERANCE or least > 1 + TOLERANCE:
         holds = False
-        why = f"{abs(factor - 1):.1%} {'slower' if factor < 1 else 'faster'} than its limit"
+        why = f"{_percent(abs(factor - 1))} {'slower' if factor < 1 else 'faster'} than its limit"
     else:
         holds = pd.NA
-        why = f"reads of {series.block} bytes leave {unclear:.1%} of the rate open: read fewer bytes at a time, or for longer"
+        why = f"reads of {series.block} bytes leave {_percent(unclear)} of the rate open: read fewer bytes at a time, or for longer"
     return {
         "bytes_per_second": rate,
         "low": low,
@@ -345,6 +352,10 @@ def _against(took: Numbers, came: Numbers, limit: _Limit, series: _Series, silen
         "holds": holds,
         "why": why,
     }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _resolution(series: _Series, came: Numbers, limit: _Limit) -> float:
