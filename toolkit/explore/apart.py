@@ -52,8 +52,9 @@ def places(session: Session) -> list[tuple[str, pd.DataFrame]]:
 
 
 def source_reads(session: Session) -> pd.DataFrame:
-    """``source_reads``, its sources named apart where several targets were read: "web1: getrandom"."""
+    """``source_reads`` of machines, its sources named apart where several targets were read: "web1: getrandom"."""
     rows = session.table("source_reads")
+    rows = rows[~rows["boot_id"].isin(session.lab_boots())]
     return rows if len(rows[_TARGET].drop_duplicates()) < 2 else rows.assign(source=_target_of(rows) + ": " + rows["source"])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from toolkit.explore import apart, findings
 from toolkit.explore.session import COMMANDS, MEASURE, Session
-from toolkit.explore.starvation import episodes
+from toolkit.explore.starvation import episodes, watched_machines
 from toolkit.explore.view import Block, View, static
 from toolkit.markup import Fragment, bullets, paragraph, sentence
 from toolkit.plots import allocation_time, pool, rates, style
@@ -90,4 +90,4 @@ def found(session: Session) -> View:
 
 
 def _starvation(session: Session) -> list[Fragment]:
-    return findings.starvation(session.table("rng_state"), session.table("entropy_samples"), episodes(session))
+    return findings.starvation(watched_machines(session), session.table("entropy_samples"), episodes(session))

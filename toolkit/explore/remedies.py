@@ -26,6 +26,9 @@ def planned(session: Session) -> pd.DataFrame:
     A plan that varies limits has several configurations of one remedy, and no median of all of them means anything.
     """
     rows = session.table("boots").dropna(subset=["remedy"])
+    # What early user space asks for decides how long it waits: boots that asked for one thing are a plan of their own.
+    asked = rows.groupby("plan")["asked"].transform("nunique")
+    rows = rows.assign(plan=rows["plan"].where(asked < 2, rows["plan"] + ", " + rows["asked"] + " asked"))
     rows = rows[rows["outcome"] != "left out"]
     whose = ["host", "plan", "kernel"]
     rows = rows.assign(kernel=rows["kernel"].fillna("kernel unknown"))

@@ -39,6 +39,10 @@ COMMANDS = {
 MEASURE = "make report"
 
 
+# How runs begin whose guests were made for a measurement.
+_LAB = "toolkit lab "
+
+
 @dataclass
 class Session:
     """A store, which of its rows are meant, and why this store.
@@ -78,6 +82,13 @@ class Session:
             if caught:
                 display_html(bullets(str(each.message) for each in caught))
         return self._read[name]
+
+    def lab_boots(self) -> frozenset[str]:
+        """Boots of guests made to measure limits and readers at once: views of machines leave them to views of their own."""
+        runs, reads = self.table("runs"), self.table("source_reads")
+        lab = runs.loc[runs["command"].str.startswith(_LAB).fillna(value=False).astype(bool), "run_id"]
+        of_lab = reads["guest"].notna() & reads["run_id"].isin(lab)
+        return frozenset({*self.table("drain_reads")["boot_id"], *reads.loc[of_lab, "boot_id"]})
 
     def lacks(self, name: str) -> Fragment | None:
         """The sentence that says that a table is not there and what fills it; None if it is there."""

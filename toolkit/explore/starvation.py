@@ -17,7 +17,7 @@ from toolkit.markup import paragraph
 from toolkit.plots import starvation as plots
 from toolkit.units import duration_text
 
-__all__ = ["episodes", "found", "pool", "readiness", "state"]
+__all__ = ["episodes", "found", "pool", "readiness", "state", "watched_machines"]
 
 _TARGET = ["host", "guest", "boot_id"]
 _SLIDER_STEPS = 200
@@ -131,9 +131,15 @@ def summary(samples: pd.DataFrame, every: pd.DataFrame, states: pd.DataFrame) ->
     return frame.astype({"lowest_bits": "Int64", "highest_bits": "Int64", "episodes": "Int64", "starved_s": "float64"})
 
 
+def watched_machines(session: Session) -> pd.DataFrame:
+    """``rng_state`` of hosts and of guests that somebody has; those booted for rates and readers have views of their own."""
+    states = session.table("rng_state")
+    return states[~states["boot_id"].isin(session.lab_boots())]
+
+
 def readiness(session: Session) -> View:
     """When the generator was ready after boot, by target."""
-    states = session.table("rng_state")
+    states = watched_machines(session)
     missing = session.lacks("rng_state")
     if missing is not None:
         return View({}, lambda: [missing])
@@ -145,7 +151,7 @@ def readiness(session: Session) -> View:
 
 def state(session: Session) -> View:
     """The state of each generator as a table: what tells on a kernel whose ``entropy_avail`` is a constant."""
-    states = session.table("rng_state")
+    states = watched_machines(session)
     missing = session.lacks("rng_state")
     if missing is not None:
         return View({}, lambda: [missing])
@@ -159,5 +165,5 @@ def state(session: Session) -> View:
 
 def found(session: Session) -> View:
     """The findings on starvation, in sentences."""
-    said = findings.starvation(session.table("rng_state"), session.table("entropy_samples"), episodes(session))
+    said = findings.starvation(watched_machines(session), session.table("entropy_samples"), episodes(session))
     return View({}, lambda: [findings.shown(said, session.lacks("rng_state"), "entropy_samples")])

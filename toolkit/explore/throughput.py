@@ -76,7 +76,7 @@ def hwrng(session: Session) -> View:
     missing = session.lacks("source_reads")
     if missing is not None:
         return View({}, lambda: [missing])
-    of_it = reads[reads["source"] == "/dev/hwrng"]
+    of_it = reads[(reads["source"] == "/dev/hwrng") & ~reads["boot_id"].isin(session.lab_boots())]
     if of_it.empty:
         return View({}, lambda: [plots.hwrng(of_it)])
     every = list(apart.targets(of_it))
