@@ -80,7 +80,7 @@ def reading_for(rng: Unlimited | RngLimit, periods: int = _PERIODS) -> RateReadi
     Examples
     --------
     >>> reading_for(RngLimit(max_bytes=16, period_ms=1000))
-    RateReading(watch_s=6.5, block_bytes=64, polled=True, quiet=True, most_reads=9)
+    RateReading(watch_s=6.5, block_bytes=64, polled=True, quiet=True, most_reads=17)
     """
     if periods < 3:
         raise UsageError(f"A rate is not seen in {periods} periods", "Give three or more.")
