@@ -317,6 +317,26 @@ TABLES: dict[str, Table] = {
             order=("reader",),
         ),
         _table(
+            "moves",
+            "one guest moved to another QEMU while it read its source",
+            _whole("t_ns", "ns", "when it was stopped at its source, by its own CLOCK_BOOTTIME to within some ms", null=False),
+            _whole("begun_t_ns", "ns", "when the move began, by the same clock", null=False),
+            _whole(
+                "resumed_t_ns", "ns", "when it went on at its destination, by the same clock, which may have stood still meanwhile"
+            ),
+            _real("stopped_ms", "ms", "from its stop to its going on, by the host's clock"),
+            _whole("downtime_ms", "ms", "how long it stood still, as QEMU says it"),
+            _whole("total_ms", "ms", "how long the move took, as QEMU says it"),
+            _whole("sent_bytes", "bytes", "of its memory that QEMU sent"),
+            _text("source_backend", "what fed its virtio-rng at the source of the move"),
+            _whole("source_max_bytes", "bytes", "the limit a period there; null when unlimited"),
+            _whole("source_period_ms", "ms", "the period there"),
+            _text("destination_backend", "what fed its virtio-rng at the destination"),
+            _whole("destination_max_bytes", "bytes", "the limit a period there; null when unlimited"),
+            _whole("destination_period_ms", "ms", "the period there"),
+            _truth("kernel_drew", "whether the guest's kernel drew from the same device meanwhile, 64 bytes at a time"),
+        ),
+        _table(
             "audits",
             "what was found of one domain, and the verdict; boot_id is the guest's where it said it, else the asking machine's",
             _column("utc", _UTC, "when it was looked at", null=False),
