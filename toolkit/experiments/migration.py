@@ -33,7 +33,10 @@ _SCRIPT = Path(__file__).with_name("migration.sh")
 _SOURCE = "/dev/hwrng"
 #: So that the source still gives while the guest's memory is sent: a small guest is on its way for some seconds.
 _BYTES_PER_SECOND = 32 << 20
+# Some 80 MB are to be sent within that.
 _MOVE_S = 120.0
+_LEAST_BYTES_PER_SECOND = 1 << 20
+_LONGEST_HELD_S = 30.0
 _BOOT_S = 120.0
 _SLACK_S = 60.0
 _LONGEST_S = 3600.0
@@ -72,6 +75,7 @@ def move_while_reading(
     before_s: float | None = None,
     after_s: float | None = None,
     bytes_per_second: int = _BYTES_PER_SECOND,
+    held_s: float = 0.0,
     kernel: GuestKernel | None = None,
     progress: Progress = silent,
     folder: Path | None = None,
@@ -88,6 +92,9 @@ def move_while_reading(
         How long is read on either side; by default at least five periods and a half, and 2 s.
     bytes_per_second : int
         How fast its memory is sent; some 80 MB for a guest of a kernel and a few programs.
+    held_s : float
+        How long the host keeps the guest stopped, as one does that hands over disks and networks meanwhile; by default only as
+        long as the last of its memory takes.
     kernel : GuestKernel, optional
         What it boots; the newest that is installed by default.
     progress : Progress
@@ -108,10 +115,15 @@ def move_while_reading(
     >>> move_while_reading(slow, fast, store, run).moves["downtime_ms"]  # doctest: +SKIP
     0    17
     """
+    if bytes_per_second < _LEAST_BYTES_PER_SECOND or not 0 <= held_s <= _LONGEST_HELD_S:
+        raise UsageError(
+            f"A guest is not moved at {bytes_per_second} B/s, held for {held_s:g} s",
+            f"Give at least {_LEAST_BYTES_PER_SECOND} B/s, and at most {_LONGEST_HELD_S:g} s.",
+        )
     sides = (_watch_s(source, before_s), _watch_s(destination, after_s))
     spec, most_reads = _guest("move", source, destination, sides, kernel)
     waiting, _ = _guest("to", destination, source, sides, kernel, incoming=True)
-    boot_s, move_s = _boot_s(source, destination, sides), 4.0
+    boot_s, move_s = _boot_s(source, destination, sides), 4.0 + held_s
     ends_s = [boot_s, boot_s + sides[0], boot_s + sides[0] + move_s, boot_s + sum(sides) + move_s]
     progress(0, ends_s[-1], f"booting a guest with a virtio-rng {named(source)}")
     with boot_tiny([spec, waiting], folder) as (here, there):
@@ -121,6 +133,7 @@ def move_while_reading(
             here,
             there,
             bytes_per_second=bytes_per_second,
+            held_s=held_s,
             timeout_s=_MOVE_S,
             progress=part(progress, ends_s[1], ends_s[2], ends_s[-1]),
         )

@@ -51,6 +51,7 @@ def move(
     destination: TinyGuestRuns,
     *,
     bytes_per_second: int,
+    held_s: float = 0.0,
     timeout_s: float,
     progress: Progress = silent,
 ) -> Moved:
@@ -64,6 +65,8 @@ def move(
         A QEMU with the same devices that waits for one (``TinyGuest.incoming``).
     bytes_per_second : int
         How fast its memory may be sent.
+    held_s : float
+        How long it is kept stopped before its last memory is sent, as hosts do that hand over disks and networks meanwhile.
     timeout_s : float
         How long all may take; a move that takes longer is called off, and the guest stays where it is.
     progress : Progress
@@ -79,9 +82,12 @@ def move(
     with Monitor(source.qmp, ["STOP"]) as here, Monitor(destination.qmp, ["RESUME"]) as there:
         there.execute("migrate-incoming", uri=line)
         here.execute("migrate-set-parameters", max_bandwidth=bytes_per_second)
+        if held_s > 0:
+            holds = {"capability": "pause-before-switchover", "state": True}
+            here.execute("migrate-set-capabilities", capabilities=[holds])
         begun_at_s = time.time()
         here.execute("migrate", uri=line)
-        told = _sent(source, here, time.monotonic() + timeout_s, progress)
+        told = _sent(source, here, held_s, time.monotonic() + timeout_s, progress)
         resumed_at_s = _resumed(destination, there)
         stopped = here.events("STOP")
     if not stopped or not begun_at_s <= stopped[-1].at_s <= resumed_at_s:
@@ -93,8 +99,9 @@ def move(
     )
 
 
-def _sent(source: TinyGuestRuns, here: Monitor, deadline: float, progress: Progress) -> dict[str, Any]:
+def _sent(source: TinyGuestRuns, here: Monitor, held_s: float, deadline: float, progress: Progress) -> dict[str, Any]:
     """Wait until all of it has been sent; gives what QEMU says of that."""
+    held_until: float | None = None
     while True:
         told = here.execute("query-migrate")
         told = told if isinstance(told, dict) else {}
@@ -103,6 +110,10 @@ def _sent(source: TinyGuestRuns, here: Monitor, deadline: float, progress: Progr
             return told
         if status in ("failed", "cancelled"):
             raise source.failed(f"cannot be moved: {visible(told.get('error-desc', 'QEMU does not say why'))}")
+        if status == "pre-switchover":
+            held_until = held_until or time.monotonic() + held_s
+            if time.monotonic() >= held_until:
+                here.execute("migrate-continue", state="pre-switchover")
         if time.monotonic() > deadline:
             here.execute("migrate_cancel")
             raise source.failed("was not moved in time; it was called off")
