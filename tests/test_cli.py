@@ -18,7 +18,7 @@ from tests.needs import require_root, require_tool
 from toolkit import cli_lab, cli_receive
 from toolkit.cli import app
 
-LAB = ["readiness", "remedies", "rates", "drain", "fetch"]
+LAB = ["readiness", "remedies", "rates", "drain", "move", "fetch"]
 GUESTS = ["list_domains", "attach", "detach", "audit", "watch", "measure", "agent"]
 COMMANDS = ["doctor", "watch", "sources", "allocate", "extents", "measure", "report", "notebooks", "fips"]
 #: Whose answer is kept nowhere.
@@ -69,6 +69,9 @@ def test_no_words_give_the_help_and_the_version_is_told(tmp_path: Path) -> None:
         ["allocate", "--filesystem", "fat12"],
         ["allocate", "--filesystem", "ext4", "--directory", "."],
         ["allocate", "--repeat", "0"],
+        ["lab", "move", "--from", "16"],
+        ["lab", "move", "--to", "0/1s"],
+        ["lab", "move", "--for", "1ms"],
     ],
 )
 def test_bad_usage_exits_with_2_and_leaves_no_store(words: list[str], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from toolkit.cli_boots import add_boots
 from toolkit.cli_fetch import add_fetch
+from toolkit.cli_move import add_move
 from toolkit.cli_rates import add_rates
 from toolkit.commands import HERE, JsonOption, StoreOption, alone, answer, begin, kept
 from toolkit.units import parse_bytes, parse_duration_s
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 add_boots(app)
 add_rates(app)
+add_move(app)
 add_fetch(app)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import UsageError
 from toolkit.experiments.boot_once import device_row
 from toolkit.experiments.rates import named, reading_for
-from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.guests.devices import RngLimit, Unlimited, check_rng
 from toolkit.guests.moving import Moved, move
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import RecordedGuest, recorded
@@ -27,7 +27,7 @@ from toolkit.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MovedReads", "move_while_reading"]
+__all__ = ["MovedReads", "check_move", "move_while_reading"]
 
 _SCRIPT = Path(__file__).with_name("migration.sh")
 _SOURCE = "/dev/hwrng"
@@ -107,7 +107,7 @@ def move_while_reading(
     LabError
         If a guest fails, or cannot be moved in time.
     UsageError
-        If a time cannot be meant.
+        If a limit or a time cannot be meant.
 
     Examples
     --------
@@ -115,12 +115,7 @@ def move_while_reading(
     >>> move_while_reading(slow, fast, store, run).moves["downtime_ms"]  # doctest: +SKIP
     0    17
     """
-    if bytes_per_second < _LEAST_BYTES_PER_SECOND or not 0 <= held_s <= _LONGEST_HELD_S:
-        raise UsageError(
-            f"A guest is not moved at {bytes_per_second} B/s, held for {held_s:g} s",
-            f"Give at least {_LEAST_BYTES_PER_SECOND} B/s, and at most {_LONGEST_HELD_S:g} s.",
-        )
-    sides = (_watch_s(source, before_s), _watch_s(destination, after_s))
+    sides = check_move(source, destination, before_s, after_s, bytes_per_second, held_s)
     spec, most_reads = _guest("move", source, destination, sides, kernel)
     waiting, _ = _guest("to", destination, source, sides, kernel, incoming=True)
     boot_s, move_s = _boot_s(source, destination, sides), 4.0 + held_s
@@ -162,6 +157,31 @@ def move_while_reading(
         store.append(table, frame)
     progress(ends_s[-1], ends_s[-1], "moved")
     return MovedReads(**frames)
+
+
+def check_move(
+    source: Unlimited | RngLimit,
+    destination: Unlimited | RngLimit,
+    before_s: float | None = None,
+    after_s: float | None = None,
+    bytes_per_second: int = _BYTES_PER_SECOND,
+    held_s: float = 0.0,
+) -> tuple[float, float]:
+    """Refuse what cannot be meant by :func:`move_while_reading`; gives how long is read on either side, in s.
+
+    Raises
+    ------
+    UsageError
+        Names what can be given.
+    """
+    if bytes_per_second < _LEAST_BYTES_PER_SECOND or not 0 <= held_s <= _LONGEST_HELD_S:
+        raise UsageError(
+            f"A guest is not moved at {bytes_per_second} B/s, held for {held_s:g} s",
+            f"Give at least {_LEAST_BYTES_PER_SECOND} B/s, and at most {_LONGEST_HELD_S:g} s.",
+        )
+    for device in (source, destination):
+        check_rng(device)
+    return (_watch_s(source, before_s), _watch_s(destination, after_s))
 
 
 def _watch_s(device: Unlimited | RngLimit, wanted_s: float | None) -> float:
