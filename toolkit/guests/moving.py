@@ -17,7 +17,7 @@ from toolkit.progress import Progress, silent
 __all__ = ["Moved", "move"]
 
 _POLL_S = 0.05
-# From the end of the transfer until the other QEMU runs the guest.
+# From the end of the transfer until the other QEMU runs the guest, or from the end of a move until this one does.
 _RESUME_S = 30.0
 _MOST_COUNT = 2**62
 
@@ -70,7 +70,7 @@ def move(
     timeout_s : float
         How long all may take; a move that takes longer is called off, and the guest stays where it is.
     progress : Progress
-        Told of the bytes that have been sent, of those that there are.
+        Told of the share of its memory that has been sent.
 
     Raises
     ------
@@ -102,6 +102,7 @@ def move(
 def _sent(source: TinyGuestRuns, here: Monitor, held_s: float, deadline: float, progress: Progress) -> dict[str, Any]:
     """Wait until all of it has been sent; gives what QEMU says of that."""
     held_until: float | None = None
+    share = 0.0
     while True:
         told = here.execute("query-migrate")
         told = told if isinstance(told, dict) else {}
@@ -115,13 +116,26 @@ def _sent(source: TinyGuestRuns, here: Monitor, held_s: float, deadline: float, 
             if time.monotonic() >= held_until:
                 here.execute("migrate-continue", state="pre-switchover")
         if time.monotonic() > deadline:
-            here.execute("migrate_cancel")
+            _call_off(here)
             raise source.failed("was not moved in time; it was called off")
         memory = told.get("ram")
         if isinstance(memory, dict):
             total, left = _count(memory.get("total")), _count(memory.get("remaining"))
             if total and left is not None:
-                progress(max(total - left, 0), total, "moving the guest")
+                # What the guest has written meanwhile is sent once more: what is left may grow.
+                share = max(share, 1 - left / total)
+                progress(share, 1.0, "moving the guest")
+        time.sleep(_POLL_S)
+
+
+def _call_off(here: Monitor) -> None:
+    """Cancel, and wait until QEMU has: then the guest runs where it was."""
+    here.execute("migrate_cancel")
+    deadline = time.monotonic() + _RESUME_S
+    while time.monotonic() < deadline:
+        told = here.execute("query-migrate")
+        if isinstance(told, dict) and told.get("status") != "cancelling":
+            return
         time.sleep(_POLL_S)
 
 
