@@ -45,7 +45,7 @@ def add_move(app: typer.Typer) -> None:
         """
         from toolkit.analysis.moves import parts
         from toolkit.experiments.migration import check_move, move_while_reading
-        from toolkit.spoken_moves import moved_parts
+        from toolkit.spoken_moves import excess, moved_parts
         from toolkit.terminal import bar, say, show
         from toolkit.units import duration_text, parse_duration_s
 
@@ -63,6 +63,7 @@ def add_move(app: typer.Typer) -> None:
             show(moved_parts(table))
             stood_s = found.moves["stopped_ms"].item() / 1000
             say(f"It stood still for {duration_text(stood_s)}; a guest's own clock may not count that.")
+            say(*excess(table))
             if found.moves["kernel_drew"].item() is not False:
                 say("Its kernel drew from the same device meanwhile, 64 bytes at a time.")
             say(kept(len(found.source_reads), "reads", store))

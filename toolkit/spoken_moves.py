@@ -11,7 +11,10 @@ from toolkit.units import bytes_text, duration_text, rate_text
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["moved_parts"]
+__all__ = ["excess", "moved_parts"]
+
+# What a driver had asked for already comes on top.
+_MORE = 1.2
 
 
 def moved_parts(parts: pd.DataFrame) -> pd.DataFrame:
@@ -27,6 +30,16 @@ def moved_parts(parts: pd.DataFrame) -> pd.DataFrame:
             for held, why in zip(parts["holds"], parts["why"], strict=True)
         ],
     )
+
+
+def excess(parts: pd.DataFrame) -> list[str]:
+    """A sentence for each move after which a period gave more than the destination's limit."""
+    after = parts[(parts["part"] == "after") & (parts["first_period_bytes"] > _MORE * parts["virtio_rng_max_bytes"]).fillna(False)]
+    return [
+        f"The first period at the destination gave {bytes_text(came)}, and not {bytes_text(limit)}: some QEMUs let a guest that "
+        "goes on after a stop have more than its limit, until that period ends."
+        for came, limit in zip(after["first_period_bytes"], after["virtio_rng_max_bytes"], strict=True)
+    ]
 
 
 def _or_dash(value: float, write: Callable[[float], str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from toolkit.analysis.moves import PARTS, parts
 from toolkit.errors import TableError
+from toolkit.spoken_moves import excess, moved_parts
 
 KEY: dict[str, Any] = {"run_id": "r", "host": "h", "guest": "g", "boot_id": "b"}
 S = 10**9
@@ -67,6 +68,9 @@ def test_each_byte_is_of_one_part_and_each_side_is_held_to_its_own_limit() -> No
     assert table.loc["during", "gap_ms"] == pytest.approx(750)
     assert table["stopped_ms"].tolist() == [0, 250, 0]
     assert table.loc["during", "watched_s"] == pytest.approx(1.25)
+    said = moved_parts(table.reset_index())
+    assert said["verdict"].tolist() == ["holds its limit", "the limit changes in it", "holds its limit"]
+    assert said["longest gap"].tolist() == ["1 s"] * 3
 
 
 def test_a_destination_that_still_gave_at_the_limit_of_the_source_does_not_hold_its_own() -> None:
@@ -74,6 +78,19 @@ def test_a_destination_that_still_gave_at_the_limit_of_the_source_does_not_hold_
     table = parts(reads(arrivals), moves(4.5, 5.4)).set_index("part")
     assert table["holds"].tolist()[::2] == [True, False]
     assert "slower" in table.loc["after", "why"]
+
+
+def test_what_the_first_period_gave_beyond_the_limit_is_not_hidden_by_the_rate_after_it() -> None:
+    """As QEMU 7.2 does it for limits below what its driver asks for twice."""
+    flood = [(5.5 + number / 100, 64) for number in range(90)]
+    arrivals = [*((s, 16) for s in (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)), *flood, *((5.5 + s, 64) for s in range(1, 7))]
+    table = parts(reads(arrivals), moves(4.5, 5.4)).set_index("part")
+    assert table.loc["after", "holds"]
+    assert table.loc["after", "first_period_bytes"] == 90 * 64
+    assert table["first_period_bytes"].isna().tolist() == [True, True, False]
+    (said,) = excess(table.reset_index())
+    assert "gave 5.62 KiB, and not 64 B" in said
+    assert excess(parts(reads(ARRIVALS), moves(4.5, 5.4))) == []
 
 
 def test_a_guest_that_gets_nothing_any_more_has_no_gap_that_ended() -> None:

@@ -68,6 +68,8 @@ def test_entropy_flows_before_during_and_after_a_move_at_the_limit_of_where_the_
         assert row["bursts"] >= 5
         assert row["ratio"] == pytest.approx(1, abs=0.05), row
         assert row["holds"], row["why"]
+    # A full quota from the first moment, whatever was used up at the source.
+    assert table.loc["after", "first_period_bytes"] == pytest.approx(AFTER.max_bytes, rel=0.05)
     # The gap: the host held the guest for longer than any limit explains, and no byte came meanwhile.
     move = found.moves.iloc[0]
     during = table.loc["during"]
@@ -119,7 +121,9 @@ def test_a_move_that_takes_too_long_or_cannot_be_leaves_the_guest_where_it_was()
                 move(guest, other, bytes_per_second=1 << 30, timeout_s=60)
             assert guest.alive()
             assert not other.alive()
-            print(qmp.execute(guest.qmp, "query-status"), qmp.execute(guest.qmp, "query-migrate"))
+            assert qmp.execute(guest.qmp, "query-status")["status"] == "running"
+            guest.told.tell("twice", 20)
+            assert guest.told.line(20) == "twice"
         assert list(Path(folder).iterdir()) == []
 
 

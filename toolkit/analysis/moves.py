@@ -29,7 +29,7 @@ _FROM_RATES = [
 ]  # fmt: skip
 _FOUND = [
     *(f"virtio_rng_{name}" for name in _LIMIT),
-    *("reads", "read_bytes", "watched_s", "longest_gap_ms", "gap_ms", "stopped_ms"),
+    *("reads", "read_bytes", "watched_s", "longest_gap_ms", "gap_ms", "stopped_ms", "first_period_bytes"),
     *_FROM_RATES,
 ]
 
@@ -54,10 +54,11 @@ def parts(source_reads: Frame, moves: Frame, source: str = "/dev/hwrng") -> pd.D
         Three rows a move, ``part`` before, during and after: ``run_id``, ``host``, ``guest``, ``boot_id``, ``part``; the limit of
         that part (null during, when it changes); ``reads`` that brought ``read_bytes``; ``watched_s``; ``longest_gap_ms`` between
         two arrivals; ``gap_ms``, from the last byte at the source to the first at the destination, and ``stopped_ms``, how long
-        the guest stood still in that, which its own clock may not count: all by the host's time. Then ``bursts``, ``burst_bytes``,
-        ``period_s``, ``configured_bytes_per_second``, ``bytes_per_second`` with ``low`` and ``high``, ``ratio``, ``holds`` and
-        ``why`` as :func:`toolkit.analysis.rates.rates` has them; of the part during, ``bytes_per_second`` is all bytes over all
-        time, and ``holds`` is null.
+        the guest stood still in that, which its own clock may not count: all by the host's time; ``first_period_bytes``, what came
+        in the first period at the destination, which need not keep to its limit (of the part after alone). Then ``bursts``,
+        ``burst_bytes``, ``period_s``, ``configured_bytes_per_second``, ``bytes_per_second`` with ``low`` and ``high``, ``ratio``,
+        ``holds`` and ``why`` as :func:`toolkit.analysis.rates.rates` has them; of the part during, ``bytes_per_second`` is all
+        bytes over all time, and ``holds`` is null.
 
     Raises
     ------
@@ -94,7 +95,9 @@ def parts(source_reads: Frame, moves: Frame, source: str = "/dev/hwrng") -> pd.D
         of_move = reads[np.logical_and.reduce([_same(reads[name], known[name]) for name in _KEY])]
         rows += _parts(of_move, known)
     table = pd.DataFrame(rows, columns=[*_KEY, "part", *_FOUND])
-    whole = dict.fromkeys(["virtio_rng_max_bytes", "virtio_rng_period_ms", "reads", "read_bytes", "bursts"], "Int64")
+    whole = dict.fromkeys(
+        ["virtio_rng_max_bytes", "virtio_rng_period_ms", "reads", "read_bytes", "bursts", "first_period_bytes"], "Int64"
+    )
     real = dict.fromkeys(
         ["longest_gap_ms", "gap_ms", "stopped_ms", "burst_bytes", "period_s", "configured_bytes_per_second", "bytes_per_second"],
         "float64",
@@ -140,10 +143,18 @@ def _parts(reads: pd.DataFrame, move: dict[str, Any]) -> list[dict[str, Any]]:
                 "watched_s": watched_s,
                 **_gaps(arrival, part, (begun_ns, moved_ns), stood_ms),
                 "stopped_ms": stood_ms,
+                "first_period_bytes": _first_period_bytes(good, move) if part == "after" else None,
                 **(_against(chosen, move, side) if side else _while_moved(int(good["read_bytes"].sum()), watched_s)),
             }
         )
     return found
+
+
+def _first_period_bytes(reads: pd.DataFrame, move: dict[str, Any]) -> int | None:
+    period_ms = move["destination_period_ms"]
+    if pd.isna(period_ms):
+        return None
+    return int(reads.loc[reads["ended_ns"] < int(move["t_ns"]) + int(period_ms) * 1_000_000, "read_bytes"].sum())
 
 
 def _gaps(arrival: Moments, part: str, move: tuple[int, int], stood_ms: float) -> dict[str, float]:

@@ -236,7 +236,9 @@ def _guest(
     for each in (device, other):
         bursts_per_s = 1000 / each.period_ms if isinstance(each, RngLimit) else 0.0
         per_s = max(per_s, _READS_PER_S if math.isinf(_rate(each)) else (math.ceil(_rate(each) / block) + 2 * bursts_per_s) * 2)
-    most_reads = min(_MOST_READS, math.ceil(per_s * budget_s) + 100)
+    # QEMU 7.2 gives without limit for the rest of the first period after a move, where two requests exceed the quota: docs/lab.md.
+    unlimited_s = sum(each.period_ms for each in (device, other) if isinstance(each, RngLimit)) / 1000
+    most_reads = min(_MOST_READS, math.ceil(per_s * budget_s + _READS_PER_S * unlimited_s) + 100)
     # What is faster than the pauses of a reader that asks again and again is asked without one.
     pause_s = None if not polled else _POLL_S if all(reading_for(each).polled for each in (device, other)) else 0.0
     quiet_from_s = _quiet_from_s(device, other, sides)

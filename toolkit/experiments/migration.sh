@@ -13,12 +13,14 @@ note_clock() {
 hear() {
     until read -r word <&3; do usleep 20000; done
 }
-feeder() {
-    # How long the thread ran, and how often.
+thread() {
     for each in /proc/[0-9]*; do
-        read -r name < "$each/comm" && [ "$name" = hwrng ] && cat "$each/schedstat"
+        read -r name < "$each/comm" && [ "$name" = hwrng ] && cat "$each/$1"
     done 2> /dev/null
 }
+# How long it ran, and how often.
+feeder() { thread schedstat; }
+asleep() { thread status | grep -q "^State:.S"; }
 
 # The kernel's own thread "hwrng" draws from the same device now and then, as rates.sh tells; where that matters it is put to sleep in
 # the same way. Whether it drew all the same is read from what the scheduler counted.
@@ -26,7 +28,11 @@ if [ -n "$quiet_from_s" ]; then
     until read -r up _ < /proc/uptime && [ "${up%.*}" -ge "$quiet_from_s" ]; do sleep 0.5; done
     source=$(cat $hw/rng_current)
     echo none > $hw/rng_current && echo "$source" > $hw/rng_current
-    sleep 1
+    sleep 0.2
+    until asleep || [ "${up%.*}" -ge "$((quiet_from_s * 2 + 60))" ]; do
+        sleep 0.1
+        read -r up _ < /proc/uptime
+    done
 fi
 before=$(feeder)
 reader_file reads "$records"
@@ -35,7 +41,7 @@ note_clock reading
 hear
 note_clock "$word"
 hear
-killall -KILL read
+killall -KILL read 2> /dev/null
 wait
 if [ "$before" = "$(feeder)" ]; then echo asleep; else echo drew; fi > /out/kernel
 record_machine
