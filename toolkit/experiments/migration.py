@@ -140,16 +140,17 @@ def move_while_reading(
         calls = readings(files.get("reads", b""))
         if len(calls) >= most_reads:
             raise there.failed(f"read more than {most_reads} times, which is all that it can note; let it read for a shorter time")
+        ended = readings(files.get("clock.end", b""))
         row = _row(moved, files, begun_at_s, arrived_at_s)
-        if row is None or not any(call.read_bytes for call in calls):
+        if row is None or not ended or not any(call.read_bytes for call in calls):
             raise there.failed("did not note its clock and its reads")
-    said = recorded(files)
+    said, end_ns = recorded(files), ended[0].called_ns
     common = {"guest": spec.name, "boot_id": said.boot_id or str(uuid.uuid4())}
     sides_row = {**_side("source", source), **_side("destination", destination)}
     frames = {
         "moves": run.frame("moves", [{**row, **sides_row, **common}]),
         "source_reads": run.frame(
-            "source_reads", [{**_read(call), "block_bytes": _block(source, destination), **common} for call in calls]
+            "source_reads", [{**_read(call, end_ns), "block_bytes": _block(source, destination), **common} for call in calls]
         ),
         "rng_state": run.frame("rng_state", [{**_state(said), **common}]),
     }
@@ -322,13 +323,13 @@ def _state(said: RecordedGuest) -> dict[str, Any]:
     return {**said.state.row(), **ready}
 
 
-def _read(call: Reading) -> dict[str, Any]:
-    """A read as a row of ``source_reads``; one that was still waiting when all ended says so."""
+def _read(call: Reading, end_ns: int) -> dict[str, Any]:
+    """A read as a row of ``source_reads``; one that was still waiting when all ended has what it had waited by then."""
     waiting = call.returned_ns is None
     return {
         "t_ns": call.called_ns,
         "source": _SOURCE,
-        "wait_ns": None if call.returned_ns is None else call.returned_ns - call.called_ns,
+        "wait_ns": (call.returned_ns or max(end_ns, call.called_ns)) - call.called_ns,
         "read_bytes": call.read_bytes,
         "errno": _ETIMEDOUT if waiting else call.errno,
     }

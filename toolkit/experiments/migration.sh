@@ -43,5 +43,6 @@ note_clock "$word"
 hear
 killall -KILL read 2> /dev/null
 wait
+note_clock end
 if [ "$before" = "$(feeder)" ]; then echo asleep; else echo drew; fi > /out/kernel
 record_machine
