@@ -58,6 +58,8 @@ VIRTIO = replace(
     cpu_rdrand=False,
     devices=UNLIMITED,
 )
+#: A kernel whose driver was measured to stall behind limits that are no multiple of its request.
+CHECKED = replace(VIRTIO, kernel="6.1.0-56-amd64")
 BARE = replace(RDRAND, cpu_rdrand=False, crng_ready_s=8.6)
 FED = replace(BARE, feeders=("haveged",), crng_ready_s=3.0)
 BLOCKING = replace(
@@ -247,6 +249,43 @@ CASES = [
     Case("1024 bytes per 1 s", tight(1024, 1000), AT_RISK, "tight-limit", "measured: slower than no device"),
     Case("1 MB per 1 s", tight(10**6, 1000), SOUND, "", "a limit that nobody feels"),
     Case(
+        "1000 bytes per 0.5 s, a driver of 2026",
+        tight(1000, 500, CHECKED),
+        AT_RISK,
+        "stalling-limit",
+        "measured: 1000 is 40 more than a multiple of 64, and its reader waits for ever",
+    ),
+    Case(
+        "100 bytes per 0.5 s, a driver of 2026",
+        tight(100, 500, CHECKED),
+        AT_RISK,
+        "tight-limit stalling-limit",
+        "slow at its next boot, and stalled when the limit is reached",
+    ),
+    Case(
+        "1000 bytes per 0.5 s, a driver of 2026, RDRAND credited",
+        tight(1000, 500, replace(CHECKED, cpu_rdrand=True)),
+        SOUND,
+        "",
+        "getrandom does not need the device; that its readers stall is said",
+    ),
+    Case("1024 bytes per 0.5 s, a driver of 2026", tight(1024, 500, CHECKED), SOUND, "", "a multiple of 64"),
+    Case("1500 bytes per 0.5 s, a driver of 2026", tight(1500, 500, CHECKED), SOUND, "", "28 bytes a period are lost, no more"),
+    Case(
+        "1000 bytes per 0.5 s, a driver before it",
+        tight(1000, 500, replace(VIRTIO, kernel="6.12.95+deb12-cloud-amd64")),
+        SOUND,
+        "",
+        "measured: it gets what the limit allows",
+    ),
+    Case(
+        "1000 bytes per 0.5 s, a kernel of which it is not known",
+        tight(1000, 500),
+        SOUND,
+        "",
+        "nothing was measured of it; that others stall is said",
+    ),
+    Case(
         "4 bytes per 4 s, RDRAND credited",
         tight(4, 4000, replace(VIRTIO, cpu_rdrand=True)),
         SOUND,
@@ -365,6 +404,25 @@ def test_each_case_gets_its_verdict_and_its_causes(case: Case) -> None:
 def test_whatever_is_not_sound_has_something_to_do(case: Case) -> None:
     for facts in (case.facts, replace(case.facts, target=TARGET), replace(case.facts, target=replace(TARGET, persistent=False))):
         assert remedies(facts, judge(facts))
+
+
+def test_a_limit_that_stalls_is_exchanged_for_the_next_that_does_not() -> None:
+    facts = tight(1000, 500, CHECKED)
+    verdict = judge(facts)
+    assert "1000 bytes is no multiple of the 64" in verdict.because
+    assert "were measured" in verdict.because
+    old, new = remedies(facts, verdict)
+    assert "detach-device web1 limited.xml --config" in str(old.command)
+    assert "<rate bytes='1000' period='500'/>" in str(old.xml)
+    assert "attach-device web1 rng.xml --config" in str(new.command)
+    assert "<rate bytes='1024' period='500'/>" in str(new.xml)
+    (edited,) = remedies(replace(facts, devices=(replace(facts.devices[0], backend="egd"),)), verdict)
+    assert (str(edited.command).split()[-2:], edited.xml) == (["edit", "web1"], "<rate bytes='1024' period='500'/>\n")
+    (written,) = remedies(replace(facts, target=None), verdict)
+    assert "bytes='1024'" in str(written.xml)
+    # Of a kernel or a guest of which it cannot be told the evidence says so, and nothing is asked for.
+    for known in (tight(1000, 500), tight(1000, 500, replace(CHECKED, cpu_rdrand=True))):
+        assert any("no multiple of the 64" in sentence for sentence in judge(known).evidence)
 
 
 def test_what_is_sound_asks_for_nothing() -> None:

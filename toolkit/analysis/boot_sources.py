@@ -1,4 +1,4 @@
-"""What makes a guest ready at its next boot: RDRAND and hardware sources, and how sure each is. Facts in, sources out.
+"""What makes a guest ready at its next boot: RDRAND and hardware sources, how sure each is, what stops it. Facts in, sources out.
 
 What follows from them is :mod:`toolkit.analysis.verdicts`' business.
 """
@@ -8,9 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolkit.guests.audit_facts import Facts, bytes_per_s
+from toolkit.guests.domain_xml import RngDevice
+from toolkit.guests.short_answers import LOSES, REQUEST_BYTES, STALLS, behind, mislays
 from toolkit.markup import visible
 
-__all__ = ["ABSENT", "PROVEN", "SLOW_READY_S", "TIGHT_BYTES_PER_S", "UNKNOWN", "WEAK", "Source", "hwrng", "rdrand"]
+__all__ = [
+    "ABSENT",
+    "PROVEN",
+    "SLOW_READY_S",
+    "TIGHT_BYTES_PER_S",
+    "UNKNOWN",
+    "WEAK",
+    "Source",
+    "hwrng",
+    "rdrand",
+    "short_answers",
+    "stalling",
+]
 
 #: At or below this rate a virtio-rng made a boot longer than none at all: 26 s with 1024 bytes a second, 9 s without a device.
 TIGHT_BYTES_PER_S = 1024.0
@@ -81,6 +95,35 @@ def hwrng(facts: Facts) -> Source:
         return Source(PROVEN, "", sentence)
     limit = f", {_limit(facts)}" if facts.reads_virtio_rng else ""
     return Source(PROVEN, "", f"{current} has its driver, is in use and credited{limit}.")
+
+
+def stalling(facts: Facts, outcome: str = STALLS) -> RngDevice | None:
+    """The first of its devices whose limit makes a driver with the check of 2026 stall, or lose bytes; None where none does."""
+    return next((each for each in facts.devices or () if each.max_bytes is not None and behind(each.max_bytes) == outcome), None)
+
+
+def short_answers(facts: Facts) -> Source | None:
+    """What a limit that is no whole number of requests does: weak where it stalls, unknown where the kernel is, else proven."""
+    device = stalling(facts) or stalling(facts, LOSES)
+    checks = mislays(facts.kernel)
+    in_use = facts.hwrng_available is None or facts.reads_virtio_rng
+    if device is None or checks is False or not in_use:
+        return None
+    by = f"Its virtio-rng's limit of {device.max_bytes} bytes"
+    size = f"is no multiple of the {REQUEST_BYTES} that its driver asks for, and does not divide them"
+    if behind(device.max_bytes or 0) == LOSES:
+        return Source(PROVEN, "", f"{by} {size}: drivers since July 2026 lose a part of each period's bytes behind it.")
+    if checks is None:
+        sentence = (
+            f"{by} {size}: kernels since July 2026 were measured to stall behind such limits; whether its own does is not known."
+        )
+        return Source(UNKNOWN, "", sentence)
+    kernel = visible(facts.kernel or "", 60)
+    sentence = (
+        f"{by} {size}: kernels with the driver of {kernel} (5.10, 6.1, 6.12 and 7.3 were measured) wait for ever behind such a "
+        "limit once it is reached, in /dev/hwrng and in their own reader of it."
+    )
+    return Source(WEAK, "stalling-limit", sentence)
 
 
 def _hwrng_by_the_host(facts: Facts) -> Source:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape
 
+from toolkit.analysis.boot_sources import stalling
 from toolkit.analysis.verdicts import Verdict
 from toolkit.guests.audit_facts import Facts, Target
 from toolkit.guests.domain_xml import RngDevice
+from toolkit.guests.short_answers import REQUEST_BYTES, next_fitting
 
 __all__ = ["UNLIMITED_RNG_XML", "Remedy", "remedies"]
 
@@ -85,6 +87,8 @@ def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
         yield from _select(facts, causes)
     if "tight-limit" in causes:
         yield from _unlimited(facts)
+    elif "stalling-limit" in causes:
+        yield from _fitting(facts)
     if set(_NEEDS_SOURCE) & set(causes) and not facts.has_virtio_rng:
         yield _add_rng(facts.target)
     if "rdrand-untrusted" in causes:
@@ -225,26 +229,49 @@ def _add_rng(target: Target | None) -> Remedy:
 
 
 def _unlimited(facts: Facts) -> Iterator[Remedy]:
-    """Put an unlimited device in place of a limited one, in the configuration: libvirt cannot change a limit, and a guest's kernel
-    may crash where a virtio-rng that it reads goes away.
-    """
     device, target = facts.tightest, facts.target
-    old = None if device is None else _limited_xml(device)
     if target is None or not target.persistent:
         yield Remedy("Take the limit <rate …/> out of the definition that it is made from.", None, UNLIMITED_RNG_XML)
-    elif old is None:
+    elif device is None or _limited_xml(device) is None:
         yield Remedy("Take the line <rate …/> out of its <rng>; that counts from its next start on.", _virsh(target, "edit"))
     else:
+        yield from _exchanged(target, device, "without a limit", UNLIMITED_RNG_XML)
+
+
+def _fitting(facts: Facts) -> Iterator[Remedy]:
+    """The next limit behind which no driver stalls, with the same period: a little more than what was meant, never less."""
+    device, target = stalling(facts), facts.target
+    if device is None or device.max_bytes is None:
+        return
+    fitting = replace(device, max_bytes=next_fitting(device.max_bytes))
+    what = f"of {fitting.max_bytes} bytes, which {REQUEST_BYTES} divide or are divided by"
+    new = _limited_xml(fitting)
+    if target is None or not target.persistent:
+        yield Remedy(f"Give it a limit {what}, in the definition that it is made from.", None, new or _rate_xml(fitting) + "\n")
+    elif new is None:
         yield Remedy(
-            "Take the limited virtio-rng out of its configuration (save as limited.xml) …",
-            _virsh(target, "detach-device", "limited.xml --config"),
-            old,
+            f"Give its <rng> a limit {what}: this line. It counts from its next start on.",
+            _virsh(target, "edit"),
+            _rate_xml(fitting) + "\n",
         )
-        yield Remedy(
-            "… and put one without a limit in its place (save as rng.xml). It counts from its next start on, not from a reboot.",
-            _virsh(target, "attach-device", "rng.xml --config"),
-            UNLIMITED_RNG_XML,
-        )
+    else:
+        yield from _exchanged(target, device, f"with a limit {what}", new)
+
+
+def _exchanged(target: Target, device: RngDevice, which: str, new: str) -> Iterator[Remedy]:
+    """Put another device in place of a limited one, in the configuration: libvirt cannot change a limit, and a guest's kernel may
+    crash where a virtio-rng that it reads goes away.
+    """
+    yield Remedy(
+        "Take the limited virtio-rng out of its configuration (save as limited.xml) …",
+        _virsh(target, "detach-device", "limited.xml --config"),
+        _limited_xml(device),
+    )
+    yield Remedy(
+        f"… and put one {which} in its place (save as rng.xml). It counts from its next start on, not from a reboot.",
+        _virsh(target, "attach-device", "rng.xml --config"),
+        new,
+    )
 
 
 def _limited_xml(device: RngDevice) -> str | None:
@@ -255,8 +282,11 @@ def _limited_xml(device: RngDevice) -> str | None:
         backend = "<backend model='builtin'/>"
     else:
         return None
-    rate = f"<rate bytes='{device.max_bytes:d}' period='{device.period_ms or 1000:d}'/>"
-    return f"<rng model='virtio'>\n  {rate}\n  {backend}\n</rng>\n"
+    return f"<rng model='virtio'>\n  {_rate_xml(device)}\n  {backend}\n</rng>\n"
+
+
+def _rate_xml(device: RngDevice) -> str:
+    return f"<rate bytes='{device.max_bytes:d}' period='{device.period_ms or 1000:d}'/>"
 
 
 def _name(target: Target) -> str:

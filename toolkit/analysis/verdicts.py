@@ -180,6 +180,11 @@ def _sources(facts: Facts, found: _Findings) -> bool:
             found.note(source.sentence)
         else:
             found.cause(AT_RISK, source.cause, source.sentence)
+    short = boot_sources.short_answers(facts)
+    if short is not None and short.cause and rdrand.strength != PROVEN:
+        found.cause(AT_RISK, short.cause, short.sentence)
+    elif short is not None:
+        found.note(short.sentence)
     if facts.driver_bound is False and facts.hwrng_available:
         found.note("It has a virtio-rng too, without a driver: nobody reads it.")
     if facts.feeders:

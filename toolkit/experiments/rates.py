@@ -16,6 +16,7 @@ from toolkit.experiments.boot_once import device_row
 from toolkit.guests.devices import RngLimit, Unlimited
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
+from toolkit.guests.short_answers import REQUEST_BYTES, fits, next_fitting
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_kernels import GuestKernel
 from toolkit.progress import Progress, part, silent
@@ -35,7 +36,6 @@ _MOST_READS = 500_000
 # Below this a driver of today, which waits for 64 bytes, would hide when they came: it is asked without waiting.
 _POLLED_BELOW_BYTES_PER_S = 20_000
 _POLL_S = 0.001
-_REQUEST_BYTES = 64
 _MOST_BLOCK_BYTES = 4096
 _READS_A_BURST = 24
 # What the kernel's own draws may take of all before they matter.
@@ -91,17 +91,17 @@ def reading_for(rng: Unlimited | RngLimit, periods: int = _PERIODS) -> RateReadi
     watch_s = max((periods + 1.5) * period_s, _LEAST_S)
     bytes_per_s = rng.max_bytes / period_s
     polled = bytes_per_s < _POLLED_BELOW_BYTES_PER_S
-    block = _REQUEST_BYTES if polled else _block(rng.max_bytes)
+    block = REQUEST_BYTES if polled else _block(rng.max_bytes)
     expected = bytes_per_s * watch_s
     bursts = watch_s / period_s + 2
     most_reads = math.ceil(bursts * max(1, rng.max_bytes / block) + bursts)
-    return RateReading(watch_s, block, polled, _DISTURBED_SHARE * expected < _REQUEST_BYTES, min(most_reads, _MOST_READS))
+    return RateReading(watch_s, block, polled, _DISTURBED_SHARE * expected < REQUEST_BYTES, min(most_reads, _MOST_READS))
 
 
 def _block(max_bytes: int) -> int:
     """Of a size that shows a burst, in whole requests of the driver."""
-    requests = max_bytes // _READS_A_BURST // _REQUEST_BYTES
-    return min(max(requests, 1) * _REQUEST_BYTES, _MOST_BLOCK_BYTES)
+    requests = max_bytes // _READS_A_BURST // REQUEST_BYTES
+    return min(max(requests, 1) * REQUEST_BYTES, _MOST_BLOCK_BYTES)
 
 
 def measure_rates(
@@ -135,12 +135,13 @@ def measure_rates(
     -------
     DataFrame
         Table ``source_reads``: t_ns of each call, wait_ns until its bytes came, read_bytes. A read that was still waiting at the
-        end has errno ETIMEDOUT.
+        end has errno ETIMEDOUT; of a source that has stalled there may be no other.
 
     Warns
     -----
     NotMeasuredWarning
-        For a device whose guest failed, or that could not be read undisturbed; it is left out, and the store tells why.
+        For a device whose guest failed, or that could not be read undisturbed; it is left out, and the store tells why. For one
+        from which the guest's own kernel never got what it had asked for: it has stalled, and its reads are there.
     """
     import pandas as pd
 
@@ -152,23 +153,30 @@ def measure_rates(
         within = part(progress, begin_s, begin_s + whole_s[place], sum(whole_s))
         within(0, 1, f"reading a virtio-rng {named(device)}")
         try:
-            state, reads = _measure(f"rate-{place}", device, plan, kernel, folder)
+            state, reads, stalled = _measure(f"rate-{place}", device, plan, kernel, folder)
         except LabError as error:
-            left_out = {
-                "capability": f"rate of a virtio-rng {named(device)}",
-                "available": False,
-                "detail": error.what,
-                "remedy": error.remedy,
-            }
-            store.append("capabilities", run.frame("capabilities", [left_out]))
+            _left_out(store, run, device, error)
             warnings.warn(NotMeasuredWarning(f"The rate of a virtio-rng {named(device)} was not measured: {error}"), stacklevel=2)
             continue
+        if stalled is not None:
+            _left_out(store, run, device, stalled)
+            warnings.warn(NotMeasuredWarning(f"A virtio-rng {named(device)} stalled: {stalled}"), stacklevel=2)
         frame = run.frame("source_reads", reads)
         store.append("rng_state", run.frame("rng_state", [state]))
         store.append("source_reads", frame)
         frames.append(frame)
     progress(sum(whole_s), sum(whole_s), "rates measured")
     return pd.concat(frames, ignore_index=True)
+
+
+def _left_out(store: Store, run: Run, device: Unlimited | RngLimit, why: LabError) -> None:
+    row = {
+        "capability": f"rate of a virtio-rng {named(device)}",
+        "available": False,
+        "detail": why.what,
+        "remedy": why.remedy,
+    }
+    store.append("capabilities", run.frame("capabilities", [row]))
 
 
 def named(device: Unlimited | RngLimit) -> str:
@@ -181,6 +189,14 @@ def _quiet_from_s(plan: RateReading) -> int:
     return math.ceil(2 * plan.watch_s) + 2
 
 
+def _draw_s(device: Unlimited | RngLimit) -> int:
+    """How long the kernel's own reader may wait: for a draw that it is in the middle of, then for one more, with some to spare."""
+    if isinstance(device, Unlimited):
+        return 10
+    draws = 2 * math.ceil(REQUEST_BYTES / device.max_bytes)
+    return math.ceil((draws + 2) * device.period_ms / 1000) + 2
+
+
 def _whole_s(plan: RateReading) -> float:
     """About how long it takes, boot and all."""
     return plan.watch_s + (_quiet_from_s(plan) if plan.quiet else 0) + 8
@@ -188,9 +204,12 @@ def _whole_s(plan: RateReading) -> float:
 
 def _measure(
     name: str, device: Unlimited | RngLimit, plan: RateReading, kernel: GuestKernel | None, folder: Path | None
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], list[dict[str, Any]], LabError | None]:
+    """The state and the reads as rows, and, if the source stalled, that."""
+    draw_s = _draw_s(device)
     settings = {
         "quiet_from_s": str(_quiet_from_s(plan)) if plan.quiet else "",
+        "draw_s": str(draw_s),
         "records": str(plan.most_reads),
         # A read that waits in the kernel is not cut short by its budget: what comes a period later still comes in time.
         "limit_s": str(math.ceil(plan.watch_s + 2 * (device.period_ms / 1000 if isinstance(device, RngLimit) else 1))),
@@ -207,18 +226,32 @@ def _measure(
     )
     with boot_tiny([spec], folder) as (guest,):
         # Three attempts at most, if something else drew from the device meanwhile.
-        files = guest.result(3 * (_whole_s(plan) + plan.watch_s) + _SLACK_S)
-        if plan.quiet and files.get("thread", b"").strip() != b"undisturbed":
+        files = guest.result(3 * (_whole_s(plan) + plan.watch_s + draw_s) + _SLACK_S)
+        thread = files.get("thread", b"").strip()
+        if plan.quiet and thread not in (b"undisturbed", b"stalled"):
             raise guest.failed("could not read its virtio-rng undisturbed: its kernel drew from it meanwhile, three times")
         calls = readings(files.get("reads", b""))
-        if not any(call.read_bytes for call in calls):
+        if not calls or (thread != b"stalled" and not any(call.read_bytes for call in calls)):
             raise guest.failed("read nothing from its virtio-rng")
     said = recorded(files)
     common = {"guest": name, "boot_id": said.boot_id or str(uuid.uuid4())}
     ready = {"crng_ready": said.state.crng_ready_s is not None} if said.state.kernel_log == "complete" else {}
     state = {**said.state.row(), **device_row(device), **ready, **common}
     end_ns = calls[0].called_ns + round(plan.watch_s * 1e9)
-    return state, [{**_row(call, end_ns), "source": _SOURCE, "block_bytes": plan.block_bytes, **common} for call in calls]
+    rows = [{**_row(call, end_ns), "source": _SOURCE, "block_bytes": plan.block_bytes, **common} for call in calls]
+    return state, rows, _stall(device, draw_s) if thread == b"stalled" else None
+
+
+def _stall(device: Unlimited | RngLimit, draw_s: int) -> LabError:
+    """What is said of a source that gave the guest's own kernel nothing."""
+    what = f"the guest's kernel asked it for {REQUEST_BYTES} bytes and had not got them after {draw_s} s"
+    if isinstance(device, RngLimit) and not fits(device.max_bytes):
+        return LabError(
+            f"{what}; no whole number of its {device.max_bytes} bytes makes {REQUEST_BYTES}, nor the other way round, and there "
+            "are kernels that stall behind such a limit",
+            f"Give {next_fitting(device.max_bytes)} bytes in place of {device.max_bytes}; see docs/lab.md.",
+        )
+    return LabError(what, "Look whether what feeds it on the host gives anything.")
 
 
 def _row(call: Reading, end_ns: int) -> dict[str, Any]:
