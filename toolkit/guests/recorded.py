@@ -19,7 +19,8 @@ _TREE = "tree/"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,99}")
 # A record of /dev/kmsg that tiny_init.sh wrote: its priority is that of a program, not of the kernel.
-_NOTE = re.compile(r"\d+,\d+,(\d{1,18}),[^;]*;virt-toolkit: (.*)")
+# Fifteen digits are thirty years: in ns they still fit a column.
+_NOTE = re.compile(r"\d+,\d+,(\d{1,15}),[^;]*;virt-toolkit: (.*)")
 # What /proc/stat counts in (USER_HZ of the kernel, on x86); idle and iowait are its fields 4 and 5, guest time is in user time too.
 _TICKS_PER_S = 100
 _BUSY = (0, 1, 2, 5, 6, 7)

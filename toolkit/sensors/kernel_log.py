@@ -24,6 +24,9 @@ _LONGEST_RECORD = 8192
 
 _SYSLOG_LINE = re.compile(r"<(\d{1,9})>(?:\[\s*(\d{1,18}\.\d{1,9})\])?(?:\[\s*[TC]\d+\])? ?(.*)")
 
+# A number that a kernel writes: a guest may call anything its log.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
 # All spellings since 3.13: the pool of old, the CRNG, and the CRNG seeded from the processor (4.19 to 5.17).
 _READY = re.compile(r"random: (?:crng init done|crng done \(trusting CPU's manufacturer\)|nonblocking pool is initialized)")
 _URANDOM_READ = re.compile(r"random: .*(?:uninitialized urandom read|urandom read with \d+ bits of entropy)")
@@ -77,6 +80,8 @@ def read_kernel_log(root: Path = Path("/")) -> KernelLog:
             return _kmsg(descriptor)
         except PermissionError:
             refused = True
+        except IsADirectoryError:  # in what a guest recorded
+            refused = False
         finally:
             os.close(descriptor)
     if root == Path("/"):
@@ -138,8 +143,8 @@ def _kmsg(descriptor: int) -> KernelLog:
     for line in lines:
         head, found, text = line.partition(";")
         fields = head.split(",")
-        if line.startswith(" ") or not found or len(fields) < 4 or not fields[0].isdigit():
-            continue  # a continuation line with the device's properties
+        if not found or len(fields) < 4 or not all(_NUMBER.fullmatch(field) for field in fields[:3]):
+            continue  # a continuation line with the device's properties; it begins with a blank
         if first is None:
             first = int(fields[1])
         if _is_kernel(int(fields[0])):

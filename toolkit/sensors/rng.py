@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable
@@ -36,6 +37,12 @@ _VIRTIO_ID_RNG = 4
 # TASK_COMM_LEN of include/linux/sched.h is 16 with the closing zero, so jitterentropy-rngd shows as jitterentropy-r.
 _COMM_LENGTH = 15
 _FEEDERS = ("rngd", "haveged", "jitterentropy-rngd")
+
+# Ten times what a kernel's configuration takes: that of a guest may unpack without end.
+_MOST_CONFIGURATION = 4 << 20
+
+# What a column of whole numbers holds, in digits.
+_MOST_DIGITS = 18
 
 # A word of the kernel's command line: double quotes keep blanks together, nothing else quotes (next_arg of lib/cmdline.c).
 _WORD = re.compile(r'(?:"[^"]*(?:"|$)|[^\s"])+')
@@ -286,8 +293,8 @@ def _kernel_configuration(root: Path) -> str | None:
     if text is None:
         try:
             with gzip.open(str(root / "proc/config.gz"), "rt", encoding="utf-8", errors="replace") as unpacked:
-                text = unpacked.read()
-        except (OSError, EOFError):
+                text = unpacked.read(_MOST_CONFIGURATION)
+        except (OSError, EOFError, zlib.error):
             return None
     return "\n" + text + "\n"
 
@@ -324,8 +331,9 @@ def _text(path: Path) -> str | None:
 
 
 def _number(path: Path) -> int | None:
+    text = (_text(path) or "").strip()
     try:
-        return int(_text(path) or "")
+        return int(text) if len(text) <= _MOST_DIGITS else None
     except ValueError:
         return None
 
