@@ -20,6 +20,8 @@ __all__ = ["MOST_RESULT_BYTES", "Told"]
 MOST_RESULT_BYTES = 64 << 20
 _MOST_LINE_BYTES = 4096
 _MOST_FILES = 4096
+# Of a file's name with its folders: no file system refuses it then, and nothing that walks folders is led too deep.
+_MOST_NAME_LETTERS = 255
 
 _READ_BYTES = 1 << 16
 _PAUSE_S = 0.02
@@ -27,6 +29,7 @@ _PAUSE_S = 0.02
 _LOOK_S = 0.5
 
 _RESULT = "result"
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _NAME = re.compile(r"(?:\./)?((?:[A-Za-z0-9_][A-Za-z0-9_.:-]*/)*[A-Za-z0-9_][A-Za-z0-9_.:-]*)")
 
 
@@ -152,13 +155,18 @@ def _files(archive: bytes) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
+            held = 0
             for count, member in enumerate(opened, 1):
+                held += member.size
                 if count > _MOST_FILES:
                     raise ValueError(f"more than {_MOST_FILES} files")
-                name = _NAME.fullmatch(member.name)
-                content = opened.extractfile(member) if member.isreg() and name else None
+                # An archive can say anything of sizes: a sparse file of a few bytes is as large as it likes, others share bytes.
+                if member.size < 0 or held > len(archive):
+                    raise ValueError("files that are larger than it")
+                name = _NAME.fullmatch(member.name) if len(member.name) <= _MOST_NAME_LETTERS else None
+                content = opened.extractfile(member) if member.type in _PLAIN and name else None
                 if name and content is not None:
                     found[name[1]] = content.read()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError, IndexError) as error:
         raise ValueError(f"no archive: {error}") from error
     return found
