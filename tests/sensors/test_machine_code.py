@@ -29,7 +29,11 @@ ASSEMBLERS = {"x86_64": "as", "aarch64": "aarch64-linux-gnu-as"}
 def listing(module: ModuleType, machine: str) -> str:
     """The instructions as the comments of the module say them, for the assembler."""
     text = Path(str(module.__file__)).read_text(encoding="utf-8")
-    part = text.split(f'"{machine}": bytes.fromhex(')[1].split("\n    ),")[0]
+    return said_in(text.split(f'"{machine}": bytes.fromhex(')[1].split("\n    ),")[0])
+
+
+def said_in(part: str) -> str:
+    """The instructions in the comments of some lines; what stands after four blanks is for people."""
     said = [line.split("# ", 1)[1].split("    ")[0] for line in part.splitlines() if "# " in line]
     return re.sub(r"(\w+:)", r"\1\n", "\n".join(said)) + "\n"
 
@@ -41,11 +45,16 @@ def test_the_machine_code_is_what_its_comments_say(module: ModuleType, machine: 
     if platform.machine() == machine:
         assembler = "as"
     require_tool(assembler)
-    subprocess.run([assembler, "-o", tmp_path / "it.o"], input=listing(module, machine).encode(), check=True)
-    # An object file of 64-bit ELF holds .text, its only section with code, in one piece.
-    assert module.MACHINE_CODE[machine] in (tmp_path / "it.o").read_bytes()
+    assembles_to(module.MACHINE_CODE[machine], listing(module, machine), tmp_path / "it.o", assembler)
     assert set(module.MACHINE_CODE) == set(ASSEMBLERS)
-    assert len(module.MACHINE_CODE[machine]) == _text_bytes(tmp_path / "it.o")
+
+
+def assembles_to(code: bytes, instructions: str, made: Path, assembler: str) -> None:
+    """What the assembler makes of instructions is this code, all of it."""
+    subprocess.run([assembler, "-o", made], input=instructions.encode(), check=True)
+    # An object file of 64-bit ELF holds .text, its only section with code, in one piece.
+    assert code in made.read_bytes()
+    assert len(code) == _text_bytes(made)
 
 
 def _text_bytes(made: Path) -> int:

@@ -127,6 +127,10 @@ _RECORD = struct.Struct("<qqq")
 RECORD_BYTES = _RECORD.size
 
 _NS_PER_S = 10**9
+# A budget that is never used up: with any time since boot it still fits a register.
+_MOST_S = 2.0**32
+# include/linux/err.h: MAX_ERRNO. A call of the kernel's fails with no other number.
+_MOST_ERRNO = 4095
 
 
 class Reading(NamedTuple):
@@ -182,12 +186,13 @@ def program(
     b'\x7fELF'
     """
     path = b"" if source == GETRANDOM else source.encode()
-    if len(path) > 63 or b"\0" in path or not 1 <= block_bytes <= _MOST_BLOCK_BYTES or most_reads < 1 or budget_s < 0:
+    named = bool(path) is (source != GETRANDOM) and len(path) <= 63 and b"\0" not in path
+    if not named or not 1 <= block_bytes <= _MOST_BLOCK_BYTES or most_reads < 1 or not budget_s >= 0:
         raise UsageError(
             f"{source!r} cannot be read in blocks of {block_bytes} bytes, {most_reads} times",
             "Give getrandom or a path of at most 63 bytes, 1 byte to 64 KiB, and at least one read.",
         )
-    budget_ns = min(round(budget_s * _NS_PER_S), 2**62)
+    budget_ns = round(min(budget_s, _MOST_S) * _NS_PER_S)
     flags = 0 if pause_s is None else os.O_NONBLOCK
     pause, rest = (divmod(round(seconds * _NS_PER_S), _NS_PER_S) for seconds in (pause_s or 0.0, rest_s))
     data = _PLACES.pack(most_reads * RECORD_BYTES, budget_ns, 0, most_reads, block_bytes, flags, *pause, *rest, path)
@@ -212,11 +217,14 @@ def readings(records: bytes) -> list[Reading]:
     found = []
     before = 0
     for called, returned, gave in _RECORD.iter_unpack(records[: len(records) // RECORD_BYTES * RECORD_BYTES]):
-        if gave < 0 and not called:  # it could not be opened
-            found.append(Reading(before, before, None, int(-gave)))
+        if gave < -_MOST_ERRNO:
+            break
+        errno = -gave if gave < 0 else None
+        if errno and not called:  # it could not be opened
+            found.append(Reading(before, before, None, errno))
         if called < max(before, 1) or (returned and returned < called):
             break
-        found.append(Reading(called, returned or None, gave if returned and gave >= 0 else None, int(-gave) if gave < 0 else None))
+        found.append(Reading(called, returned or None, gave if returned and gave >= 0 else None, errno))
         if not returned:
             break
         before = returned
