@@ -23,7 +23,9 @@ _Plan = Annotated[
     str | None,
     typer.Option("--plan", metavar="PLAN", help="A file in TOML, or the name of one that comes with the toolkit, as reference."),
 ]
-_Boots = Annotated[int | None, typer.Option("--boots", metavar="N", min=1, help="Boots of each cell, in place of the plan's.")]
+_Boots = Annotated[
+    int | None, typer.Option("--boots", metavar="N", min=1, max=10_000, help="Boots of each cell, in place of the plan's.")
+]
 _Anew = Annotated[bool, typer.Option("--anew", help="Begin anew, also where the store has boots of this plan.")]
 
 

@@ -64,7 +64,11 @@ def plan_file(named: str) -> Path:
     """
     plans = {path.stem: path for path in sorted((data() / "plans").glob("*.toml"))}
     found = plans.get(named, Path(named))
-    if not found.is_file():
+    try:
+        there = found.is_file()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        there = False
+    if not there:
         raise UsageError(f"there is no plan {visible(named)}", f"Give a file in TOML, or one of: {', '.join(plans)}.")
     return found
 

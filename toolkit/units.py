@@ -31,7 +31,7 @@ def parse_bytes(text: str) -> int:
     (268435456, 4096, 1000000)
     """
     value = _parse(text, _BYTES, "size", "4096, 4KiB, 256MiB, 1GiB", fold=True)
-    if value != int(value) or value < 1:
+    if not math.isfinite(value) or value != int(value) or value < 1:
         raise UsageError(f"{text!r} is not a whole number of bytes above zero", "Write a size such as 4KiB or 256MiB.")
     return int(value)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 import re
 import tomllib
@@ -35,6 +36,8 @@ REMEDIES = ("none", "virtio-rng", "rdrand", *FEEDERS)
 
 _MOST_BYTES = 1 << 20
 _MOST_BOOTS = 10_000
+# Of a boot: longer than anyone waits, and what a shell in the guest can count to.
+_MOST_S = 86_400.0
 _LIMIT = re.compile(r"([^/]+)/([^/]+)")
 _AXES = {"kernel": "newest", "rdrand": "absent", "rng": "none", "backend": "/dev/urandom", "asked": "getrandom", "remedy": "none"}
 
@@ -159,7 +162,8 @@ def parse_rng(text: str, backend: str) -> Unlimited | RngLimit | None:
     match = _LIMIT.fullmatch(text)
     if match is None:
         raise UsageError(f"{visible(text)!r} is no limit of a virtio-rng", "Give none, unlimited, or one such as 1KiB/1s or 4/4s.")
-    limit = RngLimit(max_bytes=parse_bytes(match[1]), period_ms=round(parse_duration_s(match[2]) * 1000), backend=found)
+    period_s = min(parse_duration_s(match[2]), 1e300)
+    limit = RngLimit(max_bytes=parse_bytes(match[1]), period_ms=round(period_s * 1000), backend=found)
     check_rng(limit)
     return limit
 
@@ -191,7 +195,7 @@ def read_plan(path: Path, versions: Versions = lambda word: [word]) -> BootPlan:
         said = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"the plan {str(path)!r} cannot be read: {error.strerror}", "Give a file in TOML.") from error
-    except ValueError as error:  # no UTF-8, no TOML
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, lists in lists without end
         raise UsageError(f"{str(path)!r} is no plan in TOML: {visible(str(error), 200)}", "See the plan in data/plans.") from error
     return plan_of(said, visible(str(said.get("name", path.stem)), 100), versions)
 
@@ -205,10 +209,13 @@ def plan_of(said: Mapping[str, Any], name: str, versions: Versions) -> BootPlan:
     blocks = said.get("cells")
     if not isinstance(blocks, list) or not blocks or not all(isinstance(block, dict) for block in blocks):
         raise UsageError(f"the plan {name!r} has no block [[cells]]", 'Give at least one, such as [[cells]] and rng = ["none"].')
-    cells = dict.fromkeys(cell for block in blocks for cell in _block(block, versions))
+    # Two that mean the same (1KiB/1s and 1024/1s) are one: what the store has is told by its words.
+    cells: dict[tuple[str, str], Cell] = {}
+    for cell in (cell for block in blocks for cell in _block(block, versions)):
+        cells.setdefault((str(cell), cell.remedy), cell)
     budget_s = _seconds("budget", said.get("budget", "90s"))
     watch_s = _seconds("watch", said["watch"]) if "watch" in said else 0.0
-    plan = BootPlan(name, tuple(cells), boots, budget_s, watch_s)
+    plan = BootPlan(name, tuple(cells.values()), boots, budget_s, watch_s)
     if len(plan.cells) * boots > _MOST_BOOTS:
         raise UsageError(f"the plan {name!r} is {len(plan.cells) * boots:,} boots", f"Give one of {_MOST_BOOTS:,} at most.")
     return plan
@@ -222,11 +229,14 @@ def _block(block: Mapping[str, Any], versions: Versions) -> list[Cell]:
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise UsageError(f"{axis} in a plan is no list of words", f'Give for example: {axis} = ["{_AXES[axis]}"]')
         axes[axis] = several(values, axis)
-    for axis, allowed in (("rdrand", RDRAND), ("asked", ASKED), ("remedy", REMEDIES)):
+    for axis, allowed in (("rdrand", RDRAND), ("backend", tuple(BACKENDS)), ("asked", ASKED), ("remedy", REMEDIES)):
         for value in axes[axis]:
             if value not in allowed:
                 raise UsageError(f"{visible(value)!r} is no {axis} of a plan", f"Give some of: {', '.join(allowed)}.")
     axes["kernel"] = [version for word in axes["kernel"] for version in versions(word)]
+    many = math.prod(map(len, axes.values()))
+    if many > _MOST_BOOTS:
+        raise UsageError(f"a block of a plan is {many:,} configurations", f"Give one of {_MOST_BOOTS:,} boots at most.")
     return [_meant(*values) for values in itertools.product(*axes.values())]
 
 
@@ -249,4 +259,7 @@ def _known(said: Mapping[str, Any], allowed: Sequence[str] | Mapping[str, str], 
 def _seconds(name: str, given: object) -> float:
     if not isinstance(given, str):
         raise UsageError(f"{name} in a plan is no time", f'Give for example: {name} = "90s"')
-    return parse_duration_s(given)
+    seconds = parse_duration_s(given)
+    if seconds > _MOST_S:
+        raise UsageError(f"{name} in a plan is longer than a day: {visible(given, 100)!r}", f'Give for example: {name} = "90s"')
+    return seconds

@@ -28,19 +28,20 @@ class Begun:
     ----------
     seed : int
         Of its order.
-    done : frozenset of (str, int)
-        The cell and the repeat of each boot that is there.
+    done : frozenset of (str, str, int)
+        The cell, the remedy and the repeat of each boot that is there: remedies that need no program in the guest, such as RDRAND,
+        are not told by a cell's words.
     runs : tuple of str
         The runs that made them.
     """
 
     seed: int
-    done: frozenset[tuple[str, int]]
+    done: frozenset[tuple[str, str, int]]
     runs: tuple[str, ...] = ()
 
     def left(self, plan: BootPlan) -> list[Boot]:
         """The boots that are still to be made, in their order."""
-        return [boot for boot in plan.order(self.seed) if (str(boot.cell), boot.repeat) not in self.done]
+        return [boot for boot in plan.order(self.seed) if (str(boot.cell), boot.cell.remedy, boot.repeat) not in self.done]
 
 
 def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = None) -> Begun | None:
@@ -69,7 +70,7 @@ def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = Non
     newest = int(seed_of[boots["run_id"] == boots["run_id"].max()].iloc[0])  # ids of runs sort by time
     wanted = newest if seed is None else seed
     of_it = boots[seed_of == wanted]
-    done = frozenset(zip(of_it["cell"].astype(str), of_it["repeat"].astype(int), strict=True))
+    done = frozenset(zip(of_it["cell"].astype(str), of_it["remedy"].astype(str), of_it["repeat"].astype(int), strict=True))
     return Begun(wanted, done, tuple(of_it["run_id"].unique())) if done else None
 
 

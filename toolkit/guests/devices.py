@@ -41,6 +41,10 @@ CONFINED = (
     *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
 
+# What QEMU's properties max-bytes and period hold (hw/virtio/virtio-rng.c).
+_MOST_MAX_BYTES = 2**63 - 1
+_MOST_PERIOD_MS = 2**32 - 1
+
 Backend = Literal["random", "builtin", "/dev/random", "/dev/urandom", "/dev/hwrng", "egd"]
 
 #: The backend that needs a feeder beside QEMU: :func:`egd_feeder`.
@@ -98,6 +102,8 @@ def check_rng(rng: Unlimited | RngLimit | None) -> None:
     """
     if isinstance(rng, RngLimit) and (rng.max_bytes < 1 or rng.period_ms < 1):
         raise UsageError("A virtio-rng's limit is at least 1 byte in at least 1 ms", "For no limit give Unlimited().")
+    if isinstance(rng, RngLimit) and (rng.max_bytes > _MOST_MAX_BYTES or rng.period_ms > _MOST_PERIOD_MS):
+        raise UsageError("QEMU cannot count so many bytes or so long a period", f"Give a period of {_MOST_PERIOD_MS} ms at most.")
     if rng is not None and rng.backend not in BACKENDS:
         raise UsageError(f"{rng.backend!r} is no backend of virtio-rng here", f"Give one of: {', '.join(BACKENDS)}.")
 
