@@ -45,7 +45,7 @@ def test_archives_that_follow_one_another_are_each_whole(tmp_path: Path) -> None
     filled = first + bytes(-len(first) % BLOCK_BYTES)
     assert unpacked(filled, tmp_path)["one/a"][1] == b"first"
     assert filled.endswith(bytes(-len(first) % BLOCK_BYTES))
-    # Busybox stops at the first's end; GNU cpio and a kernel do not: see the guests of tests/guests/test_tiny.py.
+    # Busybox stops there; a kernel makes one tree of both: tests/guests/test_tiny.py boots such a pair.
     found = unpacked(second, tmp_path)
     assert found["one/a"][1] == b"first"
     assert found["one/b"][1] == b"second"

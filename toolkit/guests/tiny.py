@@ -35,6 +35,8 @@ _MIB = 1024 * 1024
 _SCRIPT = Path(__file__).with_name("tiny_init.sh")
 _INIT = "rdinit=/lab/init"
 _SHOWN_LINES = 12
+_SHOWN_LETTERS = 200
+_PANIC = "Kernel panic - not syncing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +142,10 @@ class TinyGuestRuns:
             said = self.console.read_bytes().decode(errors="backslashreplace")
         except FileNotFoundError:
             said = ""
-        lines = [visible(line) for line in said.splitlines() if line.strip()]
-        shown = " | ".join(lines[-_SHOWN_LINES:]) or "nothing"
+        lines = [visible(line, _SHOWN_LETTERS) for line in said.splitlines() if line.strip()]
+        # A kernel says why it panics before it shows its registers, and reboots after.
+        why = [line for line in lines[:-_SHOWN_LINES] if _PANIC in line][-1:]
+        shown = " | ".join([*why, *lines[-_SHOWN_LINES:]]) or "nothing"
         what = f"The lab guest {self.spec.name!r} {how}; the end of its console: {shown}"
         return LabError(what, "Run: toolkit doctor, which shows what lab guests need.")
 
