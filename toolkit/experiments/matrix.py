@@ -62,14 +62,13 @@ def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = Non
         return None
     boots = store.read("boots", host=host)
     boots = boots[boots["plan_sha256"] == plan.sha256]
-    seeds = store.read("runs", host=host).dropna(subset="seed").drop_duplicates("run_id").set_index("run_id")["seed"]
-    boots = boots[boots["run_id"].isin(seeds.index)]
+    runs = store.read("runs", host=host).dropna(subset="seed").drop_duplicates("run_id").set_index("run_id")
+    boots = boots[boots["run_id"].isin(runs.index)]
     if boots.empty:
         return None
-    seed_of = boots["run_id"].map(seeds)
-    newest = int(seed_of[boots["run_id"] == boots["run_id"].max()].iloc[0])  # ids of runs sort by time
-    wanted = newest if seed is None else seed
-    of_it = boots[seed_of == wanted]
+    newest = runs.loc[boots["run_id"].unique()].sort_values("started_utc", kind="stable").iloc[-1]
+    wanted = int(newest["seed"]) if seed is None else seed
+    of_it = boots[boots["run_id"].map(runs["seed"]) == wanted]
     done = frozenset(zip(of_it["cell"].astype(str), of_it["remedy"].astype(str), of_it["repeat"].astype(int), strict=True))
     return Begun(wanted, done, tuple(of_it["run_id"].unique())) if done else None
 
