@@ -80,7 +80,7 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 def test_lines_come_one_by_one_then_the_files_of_the_result() -> None:
     archive = packed(("./a", b"1"), ("tree/proc/b.c:d-e", b""), ("a\0", b"no"))
-    with peer(says(b"here\nover\n\npassed over\nresult\n" + archive)) as here:
+    with peer(says(b"here\nover\n\nresult of none\nresult %d\n" % len(archive) + archive)) as here:
         assert [here.line(LONG_S) for _ in range(3)] == ["here", "over", ""]
         assert here.result(LONG_S) == {"a": b"no", "tree/proc/b.c:d-e": b""}
 
@@ -93,6 +93,21 @@ def test_what_is_told_reaches_the_guest_and_it_answers() -> None:
     with peer(echoes) as here:
         here.tell("round 1", LONG_S)
         assert here.line(LONG_S) == "heard round 1"
+
+
+def test_a_guest_hears_that_all_of_its_result_was_taken_however_late_that_is() -> None:
+    archive = packed(("a", b"1" * 3_000_000))  # more than lies in any buffer between
+    heard: list[bytes] = []
+
+    def waits(line: socket.socket) -> None:
+        line.sendall(b"result %d\n" % len(archive) + archive)
+        with line.makefile("rb") as said:
+            heard.append(said.readline())
+
+    with peer(waits) as here:
+        time.sleep(0.1)
+        assert len(here.result(LONG_S)["a"]) == 3_000_000
+    assert heard == [b"taken\n"]
 
 
 @pytest.mark.parametrize("content", [b"x" * 100_000, b"x" * 5000 + b"\n"], ids=["no end", "too long"])
@@ -111,7 +126,7 @@ def test_a_result_without_an_end_is_refused_long_before_the_memory_is_full(monke
     sent = [0]
 
     def floods(line: socket.socket) -> None:
-        line.sendall(b"result\n")
+        line.sendall(b"result 1048577\n")
         while sent[0] < 1 << 28:
             sent[0] += line.send(bytes(1 << 16))
 
@@ -120,7 +135,7 @@ def test_a_result_without_an_end_is_refused_long_before_the_memory_is_full(monke
     assert sent[0] < 1 << 23
 
 
-@pytest.mark.parametrize("first", [b"", b"result\n"], ids=["in a line", "in the result"])
+@pytest.mark.parametrize("first", [b"", b"result 5000000\n"], ids=["in a line", "in the result"])
 def test_a_guest_that_trickles_ends_at_the_deadline(first: bytes) -> None:
     def trickles(line: socket.socket) -> None:
         line.sendall(first)
@@ -145,7 +160,7 @@ def test_lines_without_end_and_no_result_end_at_the_deadline() -> None:
         here.result(0.3)
 
 
-@pytest.mark.parametrize("content", [b"", b"resul", b"not yet\n"])
+@pytest.mark.parametrize("content", [b"", b"resul", b"not yet\n", b"result 9\nfive"])
 def test_a_guest_that_hangs_up_early_has_ended(content: bytes) -> None:
     with peer(says(content)) as here, pytest.raises(EOFError):
         here.result(LONG_S)
@@ -172,13 +187,13 @@ def test_a_guest_that_does_not_listen_is_not_waited_for() -> None:
 
 
 def refused(archive: bytes) -> str:
-    with peer(says(b"result\n" + archive)) as here, pytest.raises(ValueError) as caught:  # noqa: PT011 - each says what it looks for
+    with peer(says(b"result %d\n" % len(archive) + archive)) as here, pytest.raises(ValueError) as caught:  # noqa: PT011 - each says what it looks for
         here.result(LONG_S)
     return str(caught.value)
 
 
 def files(archive: bytes) -> dict[str, bytes]:
-    with peer(says(b"result\n" + archive)) as here:
+    with peer(says(b"result %d\n" % len(archive) + archive)) as here:
         return here.result(LONG_S)
 
 
@@ -258,7 +273,7 @@ def test_files_that_claim_more_than_there_is_are_refused_and_not_made_up_from_no
 )
 def test_headers_that_contradict_themselves_end_in_files_or_in_a_refusal(headers: dict[str, str]) -> None:
     archive = packed(("first", b"1" * 512))[:1024] + pax("a", headers, b"2" * 512) * 2
-    with peer(says(b"result\n" + archive)) as here:
+    with peer(says(b"result %d\n" % len(archive) + archive)) as here:
         try:
             found = here.result(LONG_S)
         except ValueError:

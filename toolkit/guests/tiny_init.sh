@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of a guest that is a kernel and what fits into its initramfs: mounts, modules, one experiment, its result, power
 # off. Every program is busybox, but for those that the experiment brings. /lab/settings says which modules and which port.
-# The host's end of the port hears lines; after the line "result" come the files of /out as one tar archive.
+# The host's end of the port hears lines; after the line "result BYTES" come the files of /out as one tar archive of so many bytes.
 
 /bin/busybox mkdir -p /bin /dev /lab /out /proc /sys /tmp /run /var/run
 /bin/busybox --install -s /bin
@@ -74,6 +74,9 @@ cd /lab || fail "there is no /lab"
 
 . /lab/experiment
 
-tell result
-tar -c -f - -C /out . >&3 || fail "the result cannot be sent"
+tar -c -f /tmp/result -C /out . || fail "the result cannot be packed"
+tell "result $(wc -c < /tmp/result)"
+cat /tmp/result >&3 || fail "the result cannot be sent"
+# A write returns before the host has it, and what lies in the device's queue is lost when the power is off.
+read -r -t 300 taken <&3
 poweroff -f

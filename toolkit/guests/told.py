@@ -5,6 +5,7 @@ One thread: it reads only while it is asked to, and never without a limit of tim
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import socket
@@ -28,7 +29,8 @@ _PAUSE_S = 0.02
 # Between two looks whether the guest still runs.
 _LOOK_S = 0.5
 
-_RESULT = "result"
+_RESULT = re.compile(r"result ([0-9]{1,18})")
+_TAKEN = "taken"
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _NAME = re.compile(r"(?:\./)?((?:[A-Za-z0-9_][A-Za-z0-9_.:-]*/)*[A-Za-z0-9_][A-Za-z0-9_.:-]*)")
 
@@ -100,16 +102,18 @@ class Told:
             If it does not come in time; if the guest ends without; if it is too much, or no result.
         """
         deadline = time.monotonic() + timeout_s
-        while self.line(deadline - time.monotonic()) != _RESULT:
+        while (match := _RESULT.fullmatch(self.line(deadline - time.monotonic()))) is None:
             pass
-        try:
-            while True:
-                if len(self._buffer) > MOST_RESULT_BYTES:
-                    raise ValueError(f"more than {MOST_RESULT_BYTES >> 20} MiB")
-                self._more(deadline)
-        except EOFError:
-            pass
-        return _files(bytes(self._buffer))
+        size = int(match[1])
+        if size > MOST_RESULT_BYTES:
+            raise ValueError(f"more than {MOST_RESULT_BYTES >> 20} MiB")
+        while len(self._buffer) < size:
+            self._more(deadline)
+        archive = bytes(self._buffer[:size])
+        # It waits for that before it powers off; if it does not listen, it has been heard all the same.
+        with contextlib.suppress(TimeoutError, EOFError):
+            self.tell(_TAKEN, _LOOK_S)
+        return _files(archive)
 
     def _connected(self, deadline: float) -> socket.socket:
         while self._line is None:

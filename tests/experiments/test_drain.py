@@ -1,0 +1,145 @@
+"""Readers at once, in real guests: who waits is who reads the device, and guests on one source both get theirs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.needs import require_lab
+from tests.traces import traces
+from toolkit.analysis.waits import fairness as shares_of
+from toolkit.analysis.waits import waits
+from toolkit.errors import NotMeasuredWarning, UsageError
+from toolkit.experiments import drain as experiment
+from toolkit.experiments.drain import Drain, fairness, measure_drain, readers_at_once
+from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.runs import begin
+from toolkit.store import open_store
+from toolkit.tables import TABLES
+
+LIMIT = RngLimit(max_bytes=1024, period_ms=1000, backend="/dev/urandom")
+PERIOD_NS = 10**9
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder with a short path: sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="drain-") as made:
+        yield Path(made).resolve()
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_who_reads_the_device_waits_for_its_limit_and_guests_share_a_source(tmp_path: Path, root: Path) -> None:
+    require_lab()
+    store, run = open_store(tmp_path / "store"), begin("test", seed=1)
+    (together,) = [each for each in readers_at_once(["getrandom", "/dev/hwrng"], LIMIT, 3.5, 1) if len(each.sources) == 2]
+    told: list[tuple[float, float]] = []
+    reads = measure_drain(
+        [together, *fairness([2], "/dev/urandom", 1.0, 1)],
+        store,
+        run,
+        progress=lambda now, whole, _words: told.append((now, whole)),
+        folder=root,
+    )
+    assert traces(root) == []
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+    assert {name: str(kind) for name, kind in reads.dtypes.items()} == TABLES["drain_reads"].dtypes
+    assert len(store.read("drain_reads")) == len(reads)
+    assert len(store.read("rng_state")) == 3
+    assert reads["errno"].isna().all()
+    assert (reads["wait_ns"] >= 0).all()
+    assert reads.loc[reads["read_bytes"].isna(), "wait_censored"].all()
+    assert (reads["block_bytes"] == 64).all()
+
+    mine = reads[reads["scenario"] == "readers"]
+    assert mine[["guests_at_once", "readers_at_once", "virtio_rng_max_bytes"]].drop_duplicates().to_numpy().tolist() == [
+        [1, 2, 1024]
+    ]
+    longest = mine.groupby("reader")["wait_ns"].max()
+    assert set(longest.index) == {"getrandom", "/dev/hwrng"}
+    # A period, less what the burst took; more where the kernel's own reader took a burst.
+    assert 0.5 * PERIOD_NS < longest["/dev/hwrng"] < 3.5 * PERIOD_NS
+    assert longest["getrandom"] < longest["/dev/hwrng"] / 2
+    bytes_of = mine.groupby("reader")["read_bytes"].sum()
+    assert 1024 <= bytes_of["/dev/hwrng"] <= 6 * 1024
+    table = waits(reads).set_index("reader")
+    assert set(table.index) == {"getrandom", "/dev/hwrng"}
+
+    (row,) = shares_of(reads).to_dict("records")
+    assert (row["guests_at_once"], row["incomplete"]) == (2, 0)
+    both = reads[reads["scenario"] == "fairness"].groupby("guest")["read_bytes"].sum()
+    assert set(both.index) == {"fairness-0", "fairness-1"}
+    assert (both > 0).all()
+    assert 0.5 <= row["jain"] <= 1
+    assert reads[reads["scenario"] == "fairness"]["boot_id"].nunique() == 2
+
+
+def test_a_source_that_the_host_has_not_is_left_out_and_the_store_tells_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: there(path) and path != Path("/dev/hwrng"))  # as on a host without one
+    store, run = open_store(tmp_path / "store"), begin("test", seed=1)
+    with pytest.warns(NotMeasuredWarning, match=r"2 guests on the host's /dev/hwrng was not measured: .*no /dev/hwrng"):
+        reads = measure_drain(fairness([2]), store, run, folder=tmp_path)
+    assert reads.empty
+    assert list(reads.columns) == list(TABLES["drain_reads"].dtypes)
+    (row,) = store.read("capabilities").to_dict("records")
+    assert (row["capability"], row["available"]) == ("2 guests on the host's /dev/hwrng", False)
+    assert row["detail"] == "This host has no /dev/hwrng for its guests to share"
+    assert row["remedy"] == "Give another backend."
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_each_source_is_measured_alone_too_and_one_alone_once() -> None:
+    found = readers_at_once(["getrandom", "/dev/hwrng", "/dev/hwrng"], LIMIT)
+    assert [each.sources for each in found] == [("getrandom",), ("/dev/hwrng",), ("getrandom", "/dev/hwrng", "/dev/hwrng")]
+    assert [each.sources for each in readers_at_once(["getrandom"], LIMIT)] == [("getrandom",)]
+    assert [each.guests for each in fairness([1, 2, 4])] == [1, 2, 4]
+    assert str(fairness([1])[0]) == "1 guest on the host's /dev/hwrng"
+
+
+@pytest.mark.parametrize(
+    ("drain", "why"),
+    [
+        (Drain("readers", 1, ("telepathy",)), "'telepathy' is no source"),
+        (Drain("readers", 1, ()), "1 guests of 0 readers"),
+        (Drain("readers", 1, ("getrandom",) * 65), "1 guests of 65 readers"),
+        (Drain("fairness", 0, ("getrandom",)), "0 guests"),
+        (Drain("fairness", 17, ("getrandom",)), "17 guests"),
+        (Drain("readers", 1, ("getrandom",), repeats=0), "0 rounds"),
+        (Drain("readers", 1, ("getrandom",), watch_s=0.4), "measure nothing"),
+        (Drain("readers", 1, ("getrandom",), watch_s=3601.0), "measure nothing"),
+        (Drain("readers", 1, ("getrandom",), watch_s=float("nan")), "measure nothing"),
+        (Drain("readers", 1, ("getrandom",), RngLimit(max_bytes=0, period_ms=1)), "at least 1 byte"),
+        (Drain("readers", 1, ("getrandom",), Unlimited(backend="no")), "is no backend"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_meant_is_refused(drain: Drain, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        drain.check()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b".", b"1", b"1.", b".5", b"-1.5", b"1e3.0", b"12345678901.0", "²".encode() + b".1", b"1.5.5"]
+)
+def test_a_moment_that_is_none_is_not_known(text: bytes) -> None:
+    assert experiment._seconds_ns(text) is None
+    assert experiment._seconds_ns(b"12.34\n") == 12_340_000_000
+
+
+def test_records_of_a_hostile_guest_are_rows_that_fit_the_table() -> None:
+    wild = b"".join(value.to_bytes(8, "little", signed=True) for value in (1, 2**63 - 1, 2**63 - 1, 2**63 - 1, 0, 0))
+    drain = Drain("readers", 1, ("getrandom", "getrandom"))
+    files = {"reads.0.0": wild, "reads.0.1": b"x" * 1000, "reads.1.0": bytes(24), "ended.0": b"999999999.99", "ended.1": b"soon"}
+    rows = experiment._rows(drain, files)
+    frame = begin("test", seed=1).frame("drain_reads", [{**row, "guest": "a", "boot_id": "b"} for row in rows])
+    assert len(frame) >= 2
+    assert (frame["wait_ns"] >= 0).all()
+    assert isinstance(waits(frame), pd.DataFrame)
