@@ -124,4 +124,7 @@ def _versions(word: str, kernels: dict[str, GuestKernel]) -> list[str]:
 def _all_of_it(store: Store, plan: BootPlan, host: str, runs: list[str]) -> pd.DataFrame:
     """All boots of this matrix, those that were there among them."""
     boots = store.read("boots", host=host)
-    return boots[(boots["plan_sha256"] == plan.sha256) & boots["run_id"].isin(runs)].reset_index(drop=True)
+    of_it = boots[(boots["plan_sha256"] == plan.sha256) & boots["run_id"].isin(runs)]
+    # One that could not be had at first, and then could, is the one that was made.
+    last = of_it.assign(had=of_it["outcome"] != "left out").sort_values("had", kind="stable")
+    return last.drop_duplicates(["cell", "remedy", "repeat"], keep="last").drop(columns="had").sort_index().reset_index(drop=True)

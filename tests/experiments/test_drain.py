@@ -92,7 +92,7 @@ def test_a_source_that_the_host_has_not_is_left_out_and_the_store_tells_why(
     assert list(reads.columns) == list(TABLES["drain_reads"].dtypes)
     (row,) = store.read("capabilities").to_dict("records")
     assert (row["capability"], row["available"]) == ("2 guests on the host's /dev/hwrng", False)
-    assert row["detail"] == "This host has no /dev/hwrng for its guests to share"
+    assert row["detail"] == "This host has no /dev/hwrng to feed a guest's virtio-rng"
     assert row["remedy"] == "Give another backend."
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 

@@ -184,7 +184,7 @@ def test_a_device_that_the_host_has_not_is_left_out_before_anything_is_booted(
     made = plan(cell(kernel=kernel.version, rng="unlimited", backend="/dev/hwrng"))
     row = boot_once(Boot(made.cells[0], 0, 0), made, {kernel.version: kernel}, tmp_path)
     assert (row["outcome"], row["virtio_rng_backend"]) == ("left out", "/dev/hwrng")
-    assert row["detail"] == "This machine has no /dev/hwrng to feed a guest's virtio-rng. Leave that backend out."
+    assert row["detail"] == "This host has no /dev/hwrng to feed a guest's virtio-rng. Give another backend."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_feeders import FEEDERS, find_feeder
 from toolkit.lab_kernels import GuestKernel
 
-__all__ = ["boot_once", "device_row", "guest_for"]
+__all__ = ["boot_once", "check_backend", "device_row", "guest_for"]
 
 _SCRIPT = Path(__file__).with_name("readiness.sh")
 _ASK_BYTES, _ASKS = 32, 64
@@ -36,8 +36,7 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
         If what it needs cannot be had here; with the remedy.
     """
     device = cell.device
-    if device is not None and device.backend.startswith("/") and not Path(device.backend).exists():
-        raise UnavailableError(f"This machine has no {device.backend} to feed a guest's virtio-rng", "Leave that backend out.")
+    check_backend(device)
     feeder, files = feeder_for(cell)
     settings = {"asked": cell.asked, "budget_s": f"{plan.budget_s:.0f}", "watch_s": f"{plan.watch_s:.0f}", "feeder": feeder}
     script = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8")
@@ -52,6 +51,18 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
         append=f"random.trust_cpu={trust} random.trust_bootloader=off",
         files={"lab/ask": program("getrandom", _ASK_BYTES, 0.0 if cell.asked == "nothing" else plan.budget_s, _ASKS), **files},
     )
+
+
+def check_backend(device: Unlimited | RngLimit | None) -> None:
+    """Refuse a virtio-rng whose backend is a device that this host has not.
+
+    Raises
+    ------
+    UnavailableError
+        Names the device.
+    """
+    if device is not None and device.backend.startswith("/") and not Path(device.backend).exists():
+        raise UnavailableError(f"This host has no {device.backend} to feed a guest's virtio-rng", "Give another backend.")
 
 
 def feeder_for(cell: Cell) -> tuple[str, dict[str, bytes]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import LabError, UnavailableError, UsageError
-from toolkit.experiments.boot_once import device_row
+from toolkit.experiments.boot_once import check_backend, device_row
 from toolkit.guests.devices import Backend, RngLimit, Unlimited, check_rng
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
@@ -181,9 +181,7 @@ def measure_drain(
 def _measure(
     drain: Drain, kernel: GuestKernel | None, progress: Progress, folder: Path | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    backend = drain.rng.backend
-    if backend.startswith("/") and not Path(backend).exists():
-        raise UnavailableError(f"This host has no {backend} for its guests to share", "Give another backend.")
+    check_backend(drain.rng)
     specs = [_guest(drain, f"{drain.scenario}-{number}", kernel) for number in range(drain.guests)]
     whole = drain.repeats + 1
     progress(0, whole, f"booting {drain}")

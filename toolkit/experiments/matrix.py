@@ -33,15 +33,22 @@ class Begun:
         are not told by a cell's words.
     runs : tuple of str
         The runs that made them.
+    left_out : frozenset of (str, str, int)
+        The same of those that could not be had: they are tried again, since what they lacked may be there now.
     """
 
     seed: int
     done: frozenset[tuple[str, str, int]]
     runs: tuple[str, ...] = ()
+    left_out: frozenset[tuple[str, str, int]] = frozenset()
 
     def left(self, plan: BootPlan) -> list[Boot]:
         """The boots that are still to be made, in their order."""
-        return [boot for boot in plan.order(self.seed) if (str(boot.cell), boot.cell.remedy, boot.repeat) not in self.done]
+        return [boot for boot in plan.order(self.seed) if _key(boot) not in self.done]
+
+
+def _key(boot: Boot) -> tuple[str, str, int]:
+    return str(boot.cell), boot.cell.remedy, boot.repeat
 
 
 def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = None) -> Begun | None:
@@ -69,8 +76,10 @@ def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = Non
     newest = runs.loc[boots["run_id"].unique()].sort_values("started_utc", kind="stable").iloc[-1]
     wanted = int(newest["seed"]) if seed is None else seed
     of_it = boots[boots["run_id"].map(runs["seed"]) == wanted]
-    done = frozenset(zip(of_it["cell"].astype(str), of_it["remedy"].astype(str), of_it["repeat"].astype(int), strict=True))
-    return Begun(wanted, done, tuple(of_it["run_id"].unique())) if done else None
+    keys = list(zip(of_it["cell"].astype(str), of_it["remedy"].astype(str), of_it["repeat"].astype(int), strict=True))
+    had = (of_it["outcome"] != "left out").tolist()
+    done = frozenset(key for key, was_had in zip(keys, had, strict=True) if was_had)
+    return Begun(wanted, done, tuple(of_it["run_id"].unique()), frozenset(keys) - done) if keys else None
 
 
 def run_matrix(
@@ -124,6 +133,8 @@ def run_matrix(
     for count, boot in enumerate(left):
         progress(total - len(left) + count, total, f"boot {total - len(left) + count + 1} of {total}")
         row = run.frame("boots", [boot_once(boot, plan, kernels, folder)])
+        if row["outcome"].iloc[0] == "left out" and _key(boot) in before.left_out:
+            continue  # the store says so already
         store.append("boots", row)
         frames.append(row)
         if told is not None:

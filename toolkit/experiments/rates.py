@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import LabError, NotMeasuredWarning, UsageError
-from toolkit.experiments.boot_once import device_row
+from toolkit.errors import LabError, NotMeasuredWarning, UnavailableError, UsageError
+from toolkit.experiments.boot_once import check_backend, device_row
 from toolkit.guests.devices import RngLimit, Unlimited
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
@@ -154,7 +154,7 @@ def measure_rates(
         within(0, 1, f"reading a virtio-rng {named(device)}")
         try:
             state, reads, stalled = _measure(f"rate-{place}", device, plan, kernel, folder)
-        except LabError as error:
+        except (LabError, UnavailableError) as error:
             _left_out(store, run, device, error)
             warnings.warn(NotMeasuredWarning(f"The rate of a virtio-rng {named(device)} was not measured: {error}"), stacklevel=2)
             continue
@@ -169,7 +169,7 @@ def measure_rates(
     return pd.concat(frames, ignore_index=True)
 
 
-def _left_out(store: Store, run: Run, device: Unlimited | RngLimit, why: LabError) -> None:
+def _left_out(store: Store, run: Run, device: Unlimited | RngLimit, why: LabError | UnavailableError) -> None:
     row = {
         "capability": f"rate of a virtio-rng {named(device)}",
         "available": False,
@@ -206,6 +206,7 @@ def _measure(
     name: str, device: Unlimited | RngLimit, plan: RateReading, kernel: GuestKernel | None, folder: Path | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]], LabError | None]:
     """The state and the reads as rows, and, if the source stalled, that."""
+    check_backend(device)
     draw_s = _draw_s(device)
     settings = {
         "quiet_from_s": str(_quiet_from_s(plan)) if plan.quiet else "",

@@ -6,16 +6,18 @@ The files are laid out as a machine's root in a private folder, and read by the 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors.rng import RngState, read_rng_state
 
 __all__ = ["RecordedGuest", "recorded"]
 
 _TREE = "tree/"
+_AVAILABLE = "proc/sys/kernel/random/entropy_avail"
+_NUMBER = re.compile(rb"\s*\d{1,9}\s*")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,99}")
 # A record of /dev/kmsg that tiny_init.sh wrote: its priority is that of a program, not of the kernel.
@@ -57,10 +59,9 @@ def recorded(files: Mapping[str, bytes]) -> RecordedGuest:
     files : mapping of str to bytes
         The result of a guest, as :meth:`toolkit.guests.tiny.TinyGuestRuns.result` gives it: its names are harmless.
     """
-    with tempfile.TemporaryDirectory(prefix="virt-toolkit-guest-") as folder:
-        root = Path(folder)
+    with ScratchFolder() as root:
         for name, content in files.items():
-            if name.startswith(_TREE):
+            if name.startswith(_TREE) and _can_be(name.removeprefix(_TREE), content):
                 _put(root / name.removeprefix(_TREE), content)
         state = read_rng_state(root)
     return RecordedGuest(
@@ -84,6 +85,11 @@ def busy_s(stat: bytes) -> float | None:
     if len(fields) <= max(_BUSY) or not all(field.isdigit() and len(field) < 19 for field in fields):
         return None
     return sum(int(fields[place]) for place in _BUSY) / _TICKS_PER_S
+
+
+def _can_be(name: str, content: bytes) -> bool:
+    """Whether a kernel can have said that: the one number that the sensors read without a doubt, since it is read so often."""
+    return _NUMBER.fullmatch(content) is not None if name == _AVAILABLE else not name.startswith(f"{_AVAILABLE}/")
 
 
 def _put(path: Path, content: bytes) -> None:

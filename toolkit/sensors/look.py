@@ -84,14 +84,6 @@ _TEXT_BYTES = 32
 _NS_PER_S = 10**9
 
 
-def _recorded(descriptor: int) -> int | None:
-    """The number in a file that a guest left, which may hold anything, or be a folder."""
-    try:
-        return int(os.pread(descriptor, 18, 0))
-    except (OSError, ValueError):
-        return None
-
-
 class Look:
     """A look at the pool that costs microseconds, because the files stay open between looks.
 
@@ -146,7 +138,7 @@ class Look:
         if self._random is not None:
             readable = bool(self._poll.poll(0))
         if self._available is not None:
-            bits = int(os.pread(self._available, 32, 0)) if self._live else _recorded(self._available)
+            bits = int(os.pread(self._available, 32, 0))
         return PoolSample(bits, ready, readable)
 
     def series(self, ticks: Ticks, looks: int, into: list[RawLooks]) -> None:
