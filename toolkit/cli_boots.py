@@ -102,7 +102,9 @@ def _measure(purpose: str, named: str | None, boots: int | None, anew: bool, see
     rows = _all_of_it(opened, plan, begun.host, [*before.runs, begun.run_id])
 
     def people() -> None:
-        show(spoken_lab.remedies(rows) if purpose == "remedies" else spoken_lab.boots(rows))
+        for words, table in spoken_lab.remedies(rows) if purpose == "remedies" else spoken_lab.boots(rows):
+            say(words)
+            show(table)
         say(*spoken_lab.remarks(rows), kept(len(made), "boots", store))
 
     answer(rows, json, people)

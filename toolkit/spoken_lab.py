@@ -8,9 +8,11 @@ import pandas as pd
 
 from toolkit.analysis.boots import boots as boots_of
 from toolkit.analysis.boots import remedies as remedies_of
+from toolkit.analysis.configurations import asks_words, named, parts
 from toolkit.analysis.rates import rates as rates_of
 from toolkit.analysis.waits import SHARED, waits
 from toolkit.analysis.waits import fairness as fairness_of
+from toolkit.plots.boots import in_order
 from toolkit.units import bytes_text, duration_text, rate_text
 
 if TYPE_CHECKING:
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["boots", "fairness", "planned", "rates", "readers", "remarks", "remedies"]
 
 _QUANTITIES = {
-    "crng_ready_s": "ready after boot",
-    "longest_wait_s": "longest wait of getrandom",
-    "guest_cpu_s": "processor time of the guest",
-    "feeder_cpu_s": "of it the feeder's",
-    "qemu_cpu_s": "processor time of QEMU",
+    "crng_ready_s": "ready after",
+    "longest_wait_s": "longest wait",
+    "guest_cpu_s": "guest CPU",
+    "feeder_cpu_s": "feeder CPU",
+    "qemu_cpu_s": "QEMU CPU",
 }
 
 
@@ -36,47 +38,58 @@ def planned(plan: BootPlan, total: int, left: int) -> str:
     return f"{what}; {done}, {left} are to be made." if left else f"{what}; all are in the store already. --anew boots them again."
 
 
-def boots(rows: pd.DataFrame) -> pd.DataFrame:
-    """When guests were ready, and how long early user space waited: a row a configuration."""
-    found = boots_of(rows)
-    waited = boots_of(rows, quantity="longest_wait_s")
-    return pd.DataFrame(
-        {
-            "configuration": found["cell"],
-            "boots": found["boots"],
-            "ready": found["ready"],
-            "not in time": found["censored"],
-            "ready after boot (95 %)": found["median"],
-            "longest wait of getrandom (95 %)": waited["median"],
-        }
-    ).sort_values("configuration", ignore_index=True)
+def boots(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """When guests were ready, and how long early user space waited: a table for each kernel and thing asked, with what it is of."""
+    said = []
+    for words, part in parts(rows):
+        shown = named(part)
+        by = ["asks", "configuration"]
+        found = in_order(boots_of(shown.astype({"asks": "str"}), by))
+        waited = boots_of(shown.astype({"asks": "str"}), by, "longest_wait_s").set_index(by)
+        for asks in shown["asks"].cat.categories:
+            of_it = found[found["asks"] == asks]
+            wait = waited.loc[list(of_it[by].itertuples(index=False, name=None))]
+            table = pd.DataFrame(
+                {
+                    "configuration": of_it["configuration"],
+                    "ready": [f"{ready} of {begun}" for ready, begun in zip(of_it["ready"], of_it["boots"], strict=True)],
+                    "after (95 %)": of_it["median"],
+                }
+            ).reset_index(drop=True)
+            if wait["n"].sum():
+                table["longest wait"] = wait["median"].str.replace(r" \(.*", "", regex=True).to_numpy()
+            said.append((f"{words[0].upper()}{words[1:]}, {asks}:", table))
+    return said
 
 
-def remedies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each remedy against none: a row a quantity and remedy."""
-    found = remedies_of(rows, by=["asked", "remedy"], within=["plan", "kernel", "asked"])
-    against = found["differs"].map({True: "yes", False: "no"}).fillna("–")
-    return pd.DataFrame(
-        {
-            "asked": found["asked"],
-            "quantity": found["quantity"].map(_QUANTITIES),
-            "remedy": found["remedy"],
-            "boots": found["boots"],
-            "median (95 %)": found["median"],
-            "none": found["baseline_median"],
-            "differs": against,
-        }
-    )
+def remedies(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Each remedy against none: a table for each kernel and thing asked, a row a quantity and remedy, with what it is of."""
+    said = []
+    for words, part in parts(rows):
+        for asked, of_it in part.groupby("asked", dropna=False, sort=True):
+            found = remedies_of(of_it)
+            table = pd.DataFrame(
+                {
+                    "quantity": found["quantity"].map(_QUANTITIES),
+                    "remedy": found["remedy"],
+                    "boots": found["boots"],
+                    "median (95 %)": found["median"],
+                    "differs from none": found["differs"].map({True: "yes", False: "no"}).fillna("–"),
+                }
+            )
+            said.append((f"{words[0].upper()}{words[1:]}, {asks_words(asked)}:", table))
+    return said
 
 
 def remarks(rows: pd.DataFrame) -> list[str]:
     """What was left out or failed, and why; each reason once."""
     said = []
-    for outcome, words in (("left out", "left out"), ("failed", "failed")):
-        of_it = rows[rows["outcome"] == outcome]
+    names = named(rows)
+    for outcome in ("left out", "failed"):
+        of_it = names[names["outcome"] == outcome]
         for detail, group in of_it.groupby("detail", sort=False):
-            cells = ", ".join(sorted(set(group["cell"])))
-            said.append(f"{len(group)} boots {words}: {detail} ({cells})")
+            which = "; ".join(sorted({f"{asks}: {name}" for asks, name in zip(group["asks"], group["configuration"], strict=True)}))
+            said.append(f"{'1 boot' if len(group) == 1 else f'{len(group)} boots'} {outcome}: {detail} ({which})")
     accelerators = sorted(rows["accelerator"].dropna().unique())
     if accelerators == ["tcg"]:
         said.append("The guests ran under TCG: their processor is many times slower than a real one, which lengthens every time.")

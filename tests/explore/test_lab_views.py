@@ -75,9 +75,10 @@ def test_a_view_on_an_empty_store_says_what_fills_it(name: str, empty: Session) 
 @pytest.mark.parametrize(
     ("name", "control", "value"),
     [
-        ("configurations", "cells", ("reference: 6.1 · no source",)),
+        ("configurations", "part", 1),
+        ("configurations", "asks", ("nothing asks",)),
         ("configurations", "quantity", "longest_wait_s"),
-        ("curves", "cells", ("reference: 6.1 · no source", "remedies: none")),
+        ("curves", "part", 1),
         ("readers", "sources", ("/dev/hwrng",)),
         ("readers", "range_s", (1.0, 3.0)),
         ("fairness", "counts", (2,)),
@@ -94,7 +95,7 @@ def test_a_change_of_a_control_draws_again(name: str, control: str, value: objec
 
 @pytest.mark.parametrize(
     ("name", "control"),
-    [("configurations", "cells"), ("limits", "chosen"), ("readers", "sources"), ("fairness", "counts"), ("audits", "chosen")],
+    [("configurations", "asks"), ("limits", "chosen"), ("readers", "sources"), ("fairness", "counts"), ("audits", "chosen")],
 )
 def test_an_empty_selection_says_so(name: str, control: str, lab: Session) -> None:
     view = VIEWS[name][0](lab)
@@ -103,14 +104,79 @@ def test_an_empty_selection_says_so(name: str, control: str, lab: Session) -> No
     assert "Nothing is chosen" in str(said)
 
 
-def test_boots_of_two_plans_or_hosts_are_never_pooled(tmp_path: Path, displayed: list[object]) -> None:
+def test_boots_of_two_plans_hosts_or_kernels_are_never_pooled(tmp_path: Path, displayed: list[object]) -> None:
     store = open_store(tmp_path / "store")
-    for host in ("red", "blue"):
-        store.append("boots", made_lab.boots(host=host))
-    table = explore.boots.configurations(explore.open(tmp_path / "store")).blocks()[1]
+    for host, kernel in (("red", "6.1"), ("blue", "6.1"), ("blue", "5.10")):
+        store.append("boots", made_lab.matrix(kernel=kernel, host=host))
+    view = explore.boots.configurations(explore.open(tmp_path / "store"))
+    options = dict(view.controls["part"].options)
+    assert list(options) == ["blue, kernel 5.10", "blue, kernel 6.1", "red, kernel 6.1"]
+    for place in options.values():
+        view.controls["part"].value = place
+        _, table = view.blocks()
+        assert isinstance(table, pd.DataFrame)
+        assert table["boots"].tolist() == [5] * 13
+
+
+def test_boots_that_compare_remedies_are_shown_with_the_remedies_alone(lab: Session, tmp_path: Path) -> None:
+    assert set(explore.boots.apart(lab)["plan"]) == {"reference", "matrix"}
+    open_store(tmp_path / "store").append("boots", made_lab.remedies())
+    (said,) = explore.boots.configurations(explore.open(tmp_path / "store")).blocks()
+    assert "compare remedies" in str(said)
+
+
+def test_the_table_of_boots_begins_with_short_columns_and_ends_with_the_cell(lab: Session) -> None:
+    _, table, *_ = explore.boots.configurations(lab).blocks()
     assert isinstance(table, pd.DataFrame)
-    assert (table["boots"] == 5).all()
-    assert {name.split(":")[0] for name in table["cell"]} == {"red", "blue"}
+    assert list(table)[:6] == ["asked", "configuration", "median", "boots", "ready", "not in time"]
+    assert list(table)[-1] == "cell"
+    assert table["asked"].tolist() == ["getrandom waits"] * 6 + ["urandom read first, then getrandom"] + ["nothing asks"] * 6
+    assert table["configuration"].tolist()[-2:] == ["virtio-rng, 4 B in 4 s", "no source"]
+    assert table["configuration"].str.len().max() <= 30
+
+
+def test_on_a_page_every_plan_and_kernel_is_shown_under_its_name(lab: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_STATIC", "1")
+    for view in (explore.boots.configurations(lab), explore.boots.curves(lab)):
+        assert view.controls == {}
+        blocks = view.blocks()
+        assert [type(block) for block in blocks] == [Fragment, AltFigure, pd.DataFrame] * 2
+        assert [str(block) for block in blocks[::3]] == [
+            "<h4>matrix, kernel 6.1.0-44-amd64</h4>",
+            "<h4>reference, kernel 6.1.0-44-amd64</h4>",
+        ]
+
+
+def test_both_halves_of_a_comparison_of_remedies_are_shown(
+    tmp_path: Path, displayed: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "store")
+    for asked in ("getrandom", "nothing"):
+        store.append("boots", made_lab.remedies().assign(asked=asked))
+    session = explore.open(tmp_path / "store")
+    said = words([explore.remedies.found(session).blocks()[0]])
+    assert "haveged (kernel 6.1.0-44-amd64, getrandom waits)" in said
+    assert "haveged (kernel 6.1.0-44-amd64, nothing asks)" in said
+    monkeypatch.setenv("TOOLKIT_STATIC", "1")
+    blocks = explore.remedies.compared(session).blocks()
+    assert [str(block) for block in blocks[::3]] == [
+        "<h4>remedies, getrandom waits · 6.1.0-44-amd64</h4>",
+        "<h4>remedies, nothing asks · 6.1.0-44-amd64</h4>",
+    ]
+    assert [alt(block)[:22] for block in blocks[1::3]] == ["Where getrandom waits,", "Where nothing asks, re"]
+
+
+def test_the_start_names_what_was_measured_of_guests_and_says_it_in_short(lab: Session, empty: Session) -> None:
+    (table,) = explore.overview.measured(lab).blocks()
+    rows = table.set_index("table")["rows"]
+    assert (rows[["boots", "drain_reads", "audits"]] > 0).all()
+    said = words(list(explore.overview.found(lab).blocks()))
+    assert "The limit of 1.02 kB/s: it holds within 5 %." in said
+    assert "4 guests: 1 starving" in said
+    assert "The longest wait of a read of readers at once: " in said
+    lacking = words(list(explore.overview.not_measured(empty).blocks()))
+    for command in ("readiness", "rates", "drain"):
+        assert f"toolkit lab {command}" in lacking
 
 
 def test_a_plan_that_varies_limits_is_no_comparison_of_remedies(lab: Session) -> None:
@@ -167,17 +233,38 @@ def test_guests_of_two_devices_are_never_pooled(tmp_path: Path, displayed: list[
     assert table["repeats"].tolist() == [3]
 
 
-def test_a_cell_that_never_was_ready_is_said_to_be_beyond_its_budget() -> None:
-    said = words(findings_lab.boots(made_lab.boots()))
-    assert (
-        "6.1 · virtio-rng 4 B / 4000 ms: ready after > 90 s (65.3 s to > 90 s), 5 boots; 3 of them not within their budget." in said
+def test_readiness_is_said_in_a_sentence_for_each_kernel_and_thing_asked() -> None:
+    frame = pd.concat([made_lab.matrix(), made_lab.matrix(kernel="5.10")], ignore_index=True)
+    said = findings_lab.boots(frame)
+    assert len(said) == 6
+    assert words(said[-3:]).split("\n") == [
+        (
+            "Kernel 6.1.0-44-amd64, getrandom waits: ready after 110 ms with RDRAND credited; 2 s with virtio-rng; "
+            "2.3 s with virtio-rng, 1 KiB a second; 3.3 s with virtio-rng, 4 B in 4 s; 3.3 s without a source; "
+            "4.35 s with RDRAND not credited (5 boots each)."
+        ),
+        "Kernel 6.1.0-44-amd64, urandom read first, then getrandom: ready after 3.9 s without a source (5 boots).",
+        (
+            "Kernel 6.1.0-44-amd64, nothing asks: ready after 2.2 s to 2.65 s with virtio-rng (3 backends); "
+            "2.4 s with virtio-rng, 1 KiB a second; 67 s with virtio-rng, 4 B in 4 s (1 of 5 boots not in time); "
+            "never within 90 s without a source (5 boots each)."
+        ),
+    ]
+
+
+def test_boots_that_are_missing_are_counted_in_the_sentence() -> None:
+    frame = made_lab.boots()
+    frame.loc[[0, 1, 2], "outcome"] = ["failed", "left out", "left out"]
+    said = words(findings_lab.boots(frame))
+    assert "only 2 of 5 boots within 90 s with virtio-rng, 4 B in 4 s (2 to 5 boots each); 1 failed; 2 left out" in said
+    assert words(findings_lab.boots(frame.head(3))).endswith(
+        "no boot tells when it was ready; 1 failed; 2 left out: not to be had here."
     )
-    assert said.index("rdrand trusted") < said.index("no source") < said.index("4 B / 4000 ms")
 
 
 def test_a_remedy_is_said_with_its_size_and_cost() -> None:
     said = words(findings_lab.remedies(made_lab.remedies()))
-    assert "haveged (kernel 6.1.0-44-amd64): ready after 11.8 s (11 s to 12.6 s), without it after > 90 s" in said
+    assert "haveged (kernel 6.1.0-44-amd64, getrandom waits): ready after 11.8 s (11 s to 12.6 s), without it after > 90 s" in said
     assert "at least 78.2 s sooner; the guest used 4.82 s" in said
     assert "none (kernel" not in said
 
@@ -205,7 +292,10 @@ def test_a_verdict_has_a_sign_beside_its_word_and_the_newest_counts() -> None:
 
 
 def test_what_a_guest_wrote_does_nothing() -> None:
-    audits, boots = made_lab.audits().assign(evidence=HOSTILE, guest=HOSTILE), made_lab.boots().assign(cell=HOSTILE)
+    audits, boots = (
+        made_lab.audits().assign(evidence=HOSTILE, guest=HOSTILE),
+        made_lab.boots().assign(kernel=HOSTILE, virtio_rng_backend=HOSTILE),
+    )
     reads = made_lab.drain_reads().assign(reader=HOSTILE)
     for said in (findings_lab.audits(audits), findings_lab.boots(boots), findings_lab.waits(reads)):
         assert "<script>" not in "".join(said)

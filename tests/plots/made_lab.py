@@ -38,6 +38,26 @@ REMEDIES: tuple[tuple[str, Sequence[float | None], dict[str, Any]], ...] = (
     ("jitterentropy-rngd", (13.5, 13.0, 14.2, 13.1, 13.9), {"feeder_cpu_s": 0.6}),
     ("rdrand", (0.02, 0.03, 0.02, 0.02, 0.03), {"rdrand": "trusted"}),
 )
+_DEVICE: dict[str, Any] = {"virtio_rng_backend": "/dev/urandom"}
+_TIGHT: dict[str, Any] = {**_DEVICE, "virtio_rng_max_bytes": 4, "virtio_rng_period_ms": 4000}
+_KIB: dict[str, Any] = {**_DEVICE, "virtio_rng_max_bytes": 1024, "virtio_rng_period_ms": 1000}
+_QUIET: dict[str, Any] = {"asked": "nothing", "waits": None, "longest_wait_ns": None, "wait_censored": None}
+#: What the plan of the reference data boots on its newer kernel: thirteen configurations, with times as they come.
+MATRIX: tuple[tuple[str, Sequence[float | None], dict[str, Any]], ...] = (
+    ("trusted", (0.11, 0.1, 0.12, 0.11, 0.1), {"rdrand": "trusted"}),
+    ("untrusted", (4.3, 4.4, 4.35, 4.1, 4.5), {"rdrand": "untrusted"}),
+    ("none, getrandom", (3.3, 3.4, 3.2, 3.5, 3.3), {}),
+    ("unlimited, getrandom", (2.0,) * 5, _DEVICE),
+    ("1 KiB, getrandom", (2.3, 2.4, 2.2, 2.3, 2.5), _KIB),
+    ("4 B, getrandom", (3.3, 3.2, 3.4, 3.6, 3.1), _TIGHT),
+    ("none, urandom", (3.9, 4.0, 3.8, 3.9, 4.1), {"asked": "urandom"}),
+    ("none, nothing", (None,) * 5, _QUIET),
+    ("unlimited, nothing", (2.2, 2.1, 2.3, 2.2, 2.4), {**_DEVICE, **_QUIET}),
+    ("1 KiB, nothing", (2.4, 2.5, 2.3, 2.6, 2.4), {**_KIB, **_QUIET}),
+    ("4 B, nothing", (66.7, 67.0, 66.2, None, 67.4), {**_TIGHT, **_QUIET}),
+    ("hwrng, nothing", (2.27, 2.3, 2.2, 2.25, 2.4), {"virtio_rng_backend": "/dev/hwrng", **_QUIET}),
+    ("egd, nothing", (2.6, 2.7, 2.65, 2.6, 2.8), {"virtio_rng_backend": "egd", **_QUIET}),
+)
 
 
 def boots(
@@ -63,6 +83,10 @@ def boots(
             "plan_sha256": ["0" * 64] * len(rows),
         }
     )
+
+
+def matrix(plan: str = "matrix", kernel: str = "6.1.0-44-amd64", host: str = "host-a") -> pd.DataFrame:
+    return boots(MATRIX, plan, host=host).assign(kernel=kernel)
 
 
 def remedies(plan: str = "remedies", host: str = "host-a") -> pd.DataFrame:
@@ -261,6 +285,7 @@ def store(path: Path) -> Path:
     opened = open_store(path)
     for name, frame in (
         ("boots", boots()),
+        ("boots", matrix()),
         ("boots", remedies()),
         ("source_reads", limited_reads()),
         ("source_reads", steady_reads(reads=100)),

@@ -1,4 +1,7 @@
-"""Views of boots: configurations to choose from, when their guests were ready, and how long early user space waited."""
+"""Views of boots: a plan and kernel to choose, when its guests were ready, and how long early user space waited.
+
+Plans that compare remedies are :mod:`toolkit.explore.remedies`' business and not shown here.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,33 @@ import pandas as pd
 
 from toolkit.analysis.boots import QUANTITIES
 from toolkit.analysis.boots import boots as analysed
+from toolkit.analysis.configurations import named, parts
 from toolkit.explore import findings_lab
+from toolkit.explore.remedies import plans
 from toolkit.explore.session import Session
-from toolkit.explore.view import Block, View, choice, nothing_chosen
-from toolkit.markup import bullets, paragraph
+from toolkit.explore.view import Block, View, choice, each_with_heading, nothing_chosen, static
+from toolkit.markup import Fragment, bullets, paragraph, visible
 from toolkit.plots import style
 from toolkit.plots.boots import WHAT, boots_curve, in_order
 from toolkit.plots.boots import boots as strips
 
-__all__ = ["apart", "configurations", "curves", "found"]
+__all__ = ["apart", "configurations", "curves", "found", "summary"]
+
+_ALL_REMEDIES = "All boots in this store compare remedies: see there."
+#: What a column of the table is called for people; the others keep their names.
+_CALLED = {"asks": "asked", "censored": "not in time", "left_out": "left out"}
+_FIRST = ["asks", "configuration", "median", "boots", "ready", "censored", "failed", "left_out"]
 
 
 def apart(session: Session) -> pd.DataFrame:
-    """``boots``, its cells named apart by host and by plan where there are several: boots of two plans are never pooled."""
-    rows = session.table("boots")
-    for column in ("plan", "host"):
-        if rows[column].nunique() > 1:
-            rows = rows.assign(cell=rows[column] + ": " + rows["cell"])
-    return rows
+    """``boots`` of the plans that do not compare remedies."""
+    rows, of_remedies = session.table("boots"), plans(session)
+    whose = pd.MultiIndex.from_frame(rows[["host", "plan"]])
+    return rows[~whose.isin(of_remedies)] if len(of_remedies) else rows
 
 
 def configurations(session: Session) -> View:
-    """Every boot of each configuration with the median, sorted; which quantity can be chosen."""
+    """Every boot of each configuration of a kernel with the median, by what is asked; which quantity can be chosen."""
     return _chosen(session, strips)
 
 
@@ -40,38 +48,59 @@ def curves(session: Session) -> View:
 
 
 def _chosen(session: Session, figure: Callable[..., style.AltFigure]) -> View:
-    rows = apart(session)
-    missing = session.lacks("boots")
+    missing = _lacks(session)
     if missing is not None:
         return View({}, lambda: [missing])
-    names = list(in_order(analysed(rows))["cell"])
+    rows = named(apart(session))
+    of_kernels = parts(apart(session))
+    asked = list(rows["asks"].cat.categories)
     measured = [quantity for quantity in QUANTITIES if analysed(rows, quantity=quantity)["n"].sum()]
-    controls = {
-        "cells": choice("Configurations", [(name, name) for name in names]),
-        "quantity": widgets.Dropdown(
-            options=[(WHAT[name][0], name) for name in measured], description="Time", style={"description_width": "initial"}
-        ),
-    }
     if not measured:
-        return View({}, lambda: [paragraph("No boot was ready, and none tells how long it waited."), analysed(rows)])
+        words = paragraph("No boot was ready, and none tells how long it waited.")
+        return View({}, lambda: each_with_heading([(name, [words, summary(part)]) for name, part in of_kernels]))
 
-    def draw(cells: Sequence[str], quantity: str) -> list[Block]:
-        if not cells:
-            return nothing_chosen("Configurations")
-        some = rows[rows["cell"].isin(cells)]
+    def draw(part: int, asks: Sequence[str], quantity: str) -> list[Block]:
+        if not asks:
+            return nothing_chosen("Early user space")
+        of_kernel = of_kernels[part][1]
+        some = of_kernel[rows.loc[of_kernel.index, "asks"].isin(asks)]
+        if some.empty:
+            return [paragraph("No boot of this plan and kernel asked for that.")]
         return [figure(some, quantity=quantity), summary(some, quantity)]
 
+    if static():
+        each = [(name, draw(place, asked, measured[0])) for place, (name, _) in enumerate(of_kernels)]
+        return View({}, lambda: each_with_heading(each))
+    wide = {"description_width": "initial"}
+    controls = {
+        "part": widgets.Dropdown(
+            options=[(visible(name), place) for place, (name, _) in enumerate(of_kernels)],
+            description="Plan and kernel",
+            style=wide,
+            layout=widgets.Layout(width="auto"),
+        ),
+        "asks": choice("Early user space", [(name, name) for name in asked]),
+        "quantity": widgets.Dropdown(options=[(WHAT[name][0], name) for name in measured], description="Time", style=wide),
+    }
     return View(controls, draw)
 
 
 def summary(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> pd.DataFrame:
-    """The table behind the figures, as :func:`toolkit.boots` has it, the quickest first; its median in words first."""
-    table = in_order(analysed(frame, quantity=quantity))
-    first = ["cell", "median"]
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    """The table behind the figures, as :func:`toolkit.boots` has it: the quickest first within what is asked; the cell last."""
+    rows = named(frame)
+    order = list(rows["asks"].cat.categories)
+    table = in_order(analysed(rows.astype({"asks": "str"}), ["asks", "configuration", "cell"], quantity))
+    table = table.sort_values("asks", key=lambda asks: asks.map(order.index), kind="stable", ignore_index=True)
+    between = [name for name in table.columns if name not in {*_FIRST, "cell"}]
+    return table[[*_FIRST, *between, "cell"]].rename(columns=_CALLED)
 
 
 def found(session: Session) -> View:
     """The findings on readiness, in sentences."""
-    missing = session.lacks("boots")
+    missing = _lacks(session)
     return View({}, lambda: [missing or bullets(findings_lab.boots(apart(session)))])
+
+
+def _lacks(session: Session) -> Fragment | None:
+    missing = session.lacks("boots")
+    return missing or (paragraph(_ALL_REMEDIES) if apart(session).empty else None)

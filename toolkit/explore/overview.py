@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import ipywidgets as widgets
 import pandas as pd
 
-from toolkit.explore import apart, findings
+from toolkit.analysis.configurations import parts
+from toolkit.explore import apart, boots, findings, findings_lab
+from toolkit.explore import rates as of_limits
 from toolkit.explore.session import COMMANDS, MEASURE, Session
 from toolkit.explore.starvation import episodes, watched_machines
 from toolkit.explore.view import Block, View, static
-from toolkit.markup import Fragment, bullets, paragraph, sentence
-from toolkit.plots import allocation_time, pool, rates, style
+from toolkit.markup import Fragment, bullets, paragraph, sentence, visible
+from toolkit.plots import allocation_time, audits, limits, pool, rates, style
+from toolkit.plots import boots as of_boots
+from toolkit.plots.audits import newest, worst_first
 
 __all__ = ["found", "key_figures", "measured", "not_measured"]
 
+#: What the reads of guests behind a limit are called: they stand in a table with others.
+_LIMITED = "of these, reads of guests behind a limit"
 _SUBJECTS = {
     "entropy_samples": "the entropy pool over time",
     "rng_state": "the state of each random number generator",
@@ -23,6 +30,9 @@ _SUBJECTS = {
     "allocations": "files allocated",
     "extents": "maps of files",
     "system_samples": "processor, memory and power beside it",
+    "boots": "boots of guests: when each was ready, with which source and remedy",
+    "drain_reads": "readers at once, and guests that share a source",
+    "audits": "verdicts on guests",
 }
 
 
@@ -34,7 +44,14 @@ def measured(session: Session) -> View:
             {"table": name, "holds": words, "rows": len(session.table(name)), "filled by": COMMANDS.get(name, MEASURE)}
             for name, words in _SUBJECTS.items()
         ]
-        return [pd.DataFrame(rows)]
+        limited = {
+            "table": "source_reads",
+            "holds": _LIMITED,
+            "rows": len(of_limits.limited(session)),
+            "filled by": of_limits.COMMAND,
+        }
+        place = list(_SUBJECTS).index("source_reads") + 1
+        return [pd.DataFrame([*rows[:place], limited, *rows[place:]])]
 
     return View({}, draw)
 
@@ -44,6 +61,8 @@ def not_measured(session: Session) -> View:
 
     def draw() -> list[Block]:
         lacking = [said for name in _SUBJECTS if (said := session.lacks(name)) is not None]
+        if of_limits.limited(session).empty:
+            lacking.append(of_limits.missing(session))
         capabilities = session.table("capabilities")
         unable = findings.not_measured(capabilities)
         if capabilities.empty:
@@ -64,6 +83,13 @@ def key_figures(session: Session) -> View:
         drawn["the entropy pool over time"] = lambda: pool(samples, episodes(session), session.table("rng_state"))
     if len(reads := apart.source_reads(session)):
         drawn["rates of the random sources"] = lambda: rates(reads)
+    if len(rows := boots.apart(session)):
+        for words, part in parts(rows):
+            drawn[f"when guests were ready, {visible(words)}"] = partial(of_boots, part)
+    if len(limited := of_limits.limited(session)):
+        drawn["rates behind a limit"] = lambda: limits(limited.drop(columns="limit"), session.table("rng_state"))
+    if len(audited := session.table("audits")):
+        drawn["verdicts on guests"] = lambda: audits(worst_first(newest(audited)))
     if not drawn:
         return View({}, lambda: [paragraph(sentence("There is nothing to draw in this store yet: run <code>{}</code>.", MEASURE))])
     if static():
@@ -81,12 +107,29 @@ def found(session: Session) -> View:
             ("Starvation", _starvation(session), "entropy_samples"),
             ("Throughput", findings.throughput(apart.source_reads(session)), "source_reads"),
         )
-        return [
+        said_of = [
             Fragment(sentence("<h3>{}</h3>", title) + findings.shown(said, session.lacks(name), name))
             for title, said, name in subjects
         ]
+        return [*said_of, *(Fragment(sentence("<h3>{}</h3>", title) + said) for title, said in _of_guests(session))]
 
     return View({}, draw)
+
+
+def _of_guests(session: Session) -> list[tuple[str, Fragment]]:
+    """What was found of guests made for an experiment, and of audits: in short, the notebook on starvation says all of it."""
+    limited, states = of_limits.limited(session), session.table("rng_state")
+    drained, audited = session.table("drain_reads"), session.table("audits")
+    return [
+        ("Readiness of guests", _whole(boots.found(session))),
+        ("Limits", of_limits.missing(session) if limited.empty else bullets([findings_lab.limits_in_short(limited, states)])),
+        ("Readers at once", session.lacks("drain_reads") or bullets(findings_lab.readers_in_short(drained))),
+        ("Audit", session.lacks("audits") or bullets([findings_lab.audits_in_short(audited)])),
+    ]
+
+
+def _whole(view: View) -> Fragment:
+    return Fragment("".join(str(block) for block in view.blocks()))
 
 
 def _starvation(session: Session) -> list[Fragment]:

@@ -16,7 +16,7 @@ from toolkit.plots.rates import bursts as steps
 from toolkit.plots.rates import limit_words
 from toolkit.plots.rates import limits as against
 
-__all__ = ["COMMAND", "bursts", "found", "limited", "limits"]
+__all__ = ["COMMAND", "bursts", "found", "limited", "limits", "missing"]
 
 COMMAND = "toolkit lab rates"
 _SERIES = ["run_id", "host", "guest", "boot_id", "source", "block_bytes"]
@@ -46,7 +46,7 @@ def bursts(session: Session) -> View:
 def _chosen(session: Session, figure: Callable[[pd.DataFrame, pd.DataFrame], style.AltFigure]) -> View:
     reads, states = limited(session), session.table("rng_state")
     if reads.empty:
-        return View({}, lambda: [_missing(session)])
+        return View({}, lambda: [missing(session)])
     names = list(dict.fromkeys(reads["limit"]))
 
     def draw(chosen: Sequence[str]) -> list[Block]:
@@ -70,7 +70,7 @@ def found(session: Session) -> View:
     """The findings on limits, in sentences."""
     reads = limited(session)
     if reads.empty:
-        return View({}, lambda: [_missing(session)])
+        return View({}, lambda: [missing(session)])
     return View({}, lambda: [bullets(findings_lab.rates(reads, session.table("rng_state")))])
 
 
@@ -79,7 +79,8 @@ def _limit_of(table: pd.DataFrame) -> list[str]:
     return [limit_words(size, period) for size, period in pairs]
 
 
-def _missing(session: Session) -> Fragment:
+def missing(session: Session) -> Fragment:
+    """The sentence that says that no read behind a limit is there, and what measures one."""
     some = " for the host and run chosen" if session.host or session.run else ""
     return paragraph(
         sentence("No read of /dev/hwrng behind a limit that is known is in this store{}: run <code>{}</code>.", some, COMMAND)

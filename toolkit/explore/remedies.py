@@ -7,14 +7,15 @@ import pandas as pd
 
 from toolkit.analysis.boots import COSTS
 from toolkit.analysis.boots import remedies as analysed
+from toolkit.analysis.configurations import asks_words
 from toolkit.explore import findings_lab
 from toolkit.explore.session import Session
-from toolkit.explore.view import Block, View, static
+from toolkit.explore.view import Block, View, each_with_heading, static
 from toolkit.markup import Fragment, bullets, paragraph, sentence, visible
 from toolkit.plots.boots import WHAT
 from toolkit.plots.remedies import remedies as drawn
 
-__all__ = ["COMMAND", "compared", "found", "planned"]
+__all__ = ["COMMAND", "compared", "found", "planned", "plans"]
 
 COMMAND = "toolkit lab remedies"
 _NONE = "none"
@@ -28,7 +29,7 @@ def planned(session: Session) -> pd.DataFrame:
     rows = session.table("boots").dropna(subset=["remedy"])
     # What early user space asks for decides how long it waits: boots that asked for one thing are a plan of their own.
     asked = rows.groupby("plan")["asked"].transform("nunique")
-    rows = rows.assign(plan=rows["plan"].where(asked < 2, rows["plan"] + ", " + rows["asked"] + " asked"))
+    rows = rows.assign(plan=rows["plan"].where(asked < 2, rows["plan"] + ", " + rows["asked"].map(asks_words)))
     rows = rows[rows["outcome"] != "left out"]
     whose = ["host", "plan", "kernel"]
     rows = rows.assign(kernel=rows["kernel"].fillna("kernel unknown"))
@@ -37,6 +38,12 @@ def planned(session: Session) -> pd.DataFrame:
     kept = remedies.index[remedies.astype(bool) & (cells.reindex(remedies.index) == 1)]
     found: pd.DataFrame = rows[pd.MultiIndex.from_frame(rows[whose]).isin(kept)]
     return found
+
+
+def plans(session: Session) -> list[tuple[str, str]]:
+    """Host and name of each plan that compares remedies, as ``boots`` has them."""
+    rows = session.table("boots").loc[planned(session).index, ["host", "plan"]].drop_duplicates()
+    return list(rows.itertuples(index=False, name=None))
 
 
 def compared(session: Session) -> View:
@@ -56,7 +63,7 @@ def compared(session: Session) -> View:
         return [drawn(some, cost=cost), analysed(some)]
 
     if static():
-        return View({}, lambda: [block for part in range(len(parts)) for block in draw(part, costs[0])])
+        return View({}, lambda: each_with_heading([(name, draw(place, costs[0])) for place, (name, _) in enumerate(parts)]))
     wide = {"description_width": "initial"}
     controls = {
         "part": widgets.Dropdown(

@@ -14,10 +14,21 @@ import ipywidgets as widgets
 import pandas as pd
 
 from toolkit.explore.tables import as_html
-from toolkit.markup import Fragment, escape, paragraph, visible
+from toolkit.markup import Fragment, escape, paragraph, sentence, visible
 from toolkit.plots import style
 
-__all__ = ["Block", "View", "choice", "display", "display_html", "nothing_chosen", "show", "show_blocks", "static"]
+__all__ = [
+    "Block",
+    "View",
+    "choice",
+    "display",
+    "display_html",
+    "each_with_heading",
+    "nothing_chosen",
+    "show",
+    "show_blocks",
+    "static",
+]
 
 #: What a drawing is made of: figures, tables, sentences.
 Block = style.AltFigure | pd.DataFrame | Fragment
@@ -133,6 +144,12 @@ def choice(words: str, options: Sequence[tuple[str, object]], chosen: Sequence[o
         layout=widgets.Layout(width="auto", min_width="16em", max_width="100%"),
         description_allow_html=False,
     )
+
+
+def each_with_heading(parts: Sequence[tuple[str, Sequence[Block]]]) -> list[Block]:
+    """All parts one after the other, for a page where none can be chosen; each under its name where there are several."""
+    several = len(parts) > 1
+    return [block for name, blocks in parts for block in ([sentence("<h4>{}</h4>", visible(name)), *blocks] if several else blocks)]
 
 
 def nothing_chosen(what: str) -> list[Block]:

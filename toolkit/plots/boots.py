@@ -1,10 +1,14 @@
-"""Figures of boots: when the guests of each configuration were ready, every boot to be seen, those that never were as such."""
+"""Figures of boots: when the guests of each configuration were ready, every boot to be seen, those that never were as such.
+
+Configurations are called as :mod:`toolkit.analysis.configurations` calls them, and apart by what their early user space asked for.
+"""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,143 +19,137 @@ from matplotlib.lines import Line2D
 
 from toolkit.analysis.boots import boots as analysed
 from toolkit.analysis.boots import times_of
+from toolkit.analysis.configurations import named, where_words
+from toolkit.analysis.stats import FEWEST
 from toolkit.analysis.survival import Times, curve
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.units import duration_text
 
-__all__ = ["MOST_LINES", "WHAT", "beyond_mark", "boots", "boots_curve", "in_order", "median_row", "names_of"]
+__all__ = ["MOST_LINES", "WHAT", "beyond_mark", "boots", "boots_curve", "in_order", "median_row"]
 
-#: More lines than this cannot be told apart; the controls choose which.
-MOST_LINES = 7
-#: Letters of a line of a configuration's name, which leave the axis two thirds of the width; and of a name in a title.
-_NAME_CHARACTERS, _TITLE_CHARACTERS = 36, 44
+#: More lines than this cannot be told apart in one panel.
+MOST_LINES = 8
+#: Letters of a line of a configuration's name, and lines: they hold the longest that a plan can make.
+_NAME_CHARACTERS, _NAME_LINES = 30, 4
+#: Up to this ratio of the times an axis is linear.
+_LINEAR = 20.0
 #: What a boot tells, in words: of the axis, and of a sentence.
 WHAT = {
-    "crng_ready_s": ("time from boot to 'crng init done'", "ready", "were ready"),
-    "longest_wait_s": ("longest wait of a getrandom in early user space", "waited for", "had it returned"),
-    "guest_cpu_s": ("processor time that the guest used", "used", "tell it"),
-    "feeder_cpu_s": ("processor time that the feeder used", "used", "tell it"),
-    "qemu_cpu_s": ("processor time that QEMU used on the host", "used", "tell it"),
+    "crng_ready_s": ("time from boot to 'crng init done'", "were ready"),
+    "longest_wait_s": ("longest wait of a getrandom in early user space", "had it returned"),
+    "guest_cpu_s": ("processor time that the guest used", "tell it"),
+    "feeder_cpu_s": ("processor time that the feeder used", "tell it"),
+    "qemu_cpu_s": ("processor time that QEMU used on the host", "tell it"),
 }
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 _BOOT, _MEDIAN, _BEYOND = style.SKY, style.BLUE, style.VERMILLION
+#: What makes a row: one of these within one of those.
+_BY = ["asks", "configuration"]
+_BEGIN = {"crng_ready_s": "ready after ", "longest_wait_s": "the longest wait is "}
+#: The slowest is named in a title where it takes so many times as long as the quickest.
+_FAR = 3.0
+_TITLE_CHARACTERS = 44
 
 
-def boots(frame: pd.DataFrame, by: str | Sequence[str] = "cell", quantity: str = "crng_ready_s") -> style.AltFigure:
-    """Every boot of each configuration, and the median with its interval; the quickest configuration on top.
+@dataclass(frozen=True)
+class _Panel:
+    """What is drawn of the boots that asked for one thing: a row a configuration, the quickest first, and every boot's time."""
+
+    asks: str
+    table: pd.DataFrame
+    times: pd.DataFrame
+
+    def of(self, name: str) -> pd.DataFrame:
+        """The boots of a configuration."""
+        return self.times[self.times["configuration"] == name]
+
+
+def boots(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> style.AltFigure:
+    """Every boot of each configuration, and the median with its interval: a panel for each thing asked, the quickest on top.
 
     Parameters
     ----------
     frame : DataFrame
-        Table ``boots``.
-    by : str or sequence of str
-        The columns that make a configuration.
+        Table ``boots``, best of one plan and kernel: see :func:`toolkit.analysis.configurations.named` for the names of rows.
     quantity : str
         What is shown, as :func:`toolkit.boots` takes it. A boot that was not ready within its budget is an open triangle there.
     """
-    table = in_order(analysed(frame, by, quantity))
-    told = table[table["n"] > 0]
-    without = _without(table)
-    if told.empty:
+    panels, without = _panels(frame, quantity)
+    if not panels:
         return style.says(f"No boot in this selection tells a {WHAT[quantity][0]}. {without}".strip())
-    names, row_of = names_of(told, by), names_of(frame, by)
-    times = times_of(frame, quantity).assign(name=row_of).dropna(subset=["seconds"])
+    rows = [len(panel.table) for panel in panels]
+    labels = [[_wrapped(name) for name in panel.table["configuration"]] for panel in panels]
+    lines = max(name.count("\n") + 1 for names in labels for name in names)
     with style.drawing():
-        figure, grid = style.new_figure(0.75 + 0.34 * len(told))
-        axes = grid[0][0]
+        pitch_in = max(0.38, 0.08 + 0.15 * lines)
+        figure, grid = style.new_figure(
+            0.5 + 0.32 * len(panels) + pitch_in * sum(rows), len(panels), 1, sharex=True, gridspec_kw={"height_ratios": rows}
+        )
         rng = np.random.default_rng(0)
-        for place, (name, row) in enumerate(zip(names, told.itertuples(index=False), strict=True)):
-            single = times[times["name"] == name]
-            _every_boot(axes, single, place, rng)
-            median_row(axes, row, place)
-            axes.text(1.015, place, _beside(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, gid="said")
-        ticks.duration_ticks(axes, "x", times["seconds"], room=4)
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high * 1.12 if axes.get_xscale() == "log" else high)
-        axes.set_yticks(range(len(told)), [_two_lines(name) for name in names])
-        if any(len(name) > _NAME_CHARACTERS for name in names):
-            axes.tick_params(axis="y", labelsize=8.5)
-        axes.set_ylim(len(told) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        for place in range(0, len(told), 2):
-            axes.axhspan(place - 0.5, place + 0.5, color="#F4F4F4", zorder=0, linewidth=0)
-        axes.set_xlabel(WHAT[quantity][0])
-        title = _title(told, names, quantity)
-        words = f"{title}. {_words(told, names)} {without}"
-        note = f"Beside each: the median, and how many of the boots {WHAT[quantity][2]}. Line: 95 % interval, from three boots on."
-        return style.finish(figure, title, words, f"{note} {without}", _entries(told))
+        for [axes], panel, names in zip(grid, panels, labels, strict=True):
+            _rows(axes, panel, rng)
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="x", labelbottom=axes is grid[-1][0], length=3 if axes is grid[-1][0] else 0)
+            axes.grid(visible=False, axis="y")
+            _panel_title(axes, panel)
+        _time_axis(grid, panels, quantity, room=5)
+        low, high = grid[0][0].get_xlim()
+        grid[0][0].set_xlim(low, high * 1.12 if grid[0][0].get_xscale() == "log" else high)
+        title = _title(frame, panels, quantity)
+        note = f"Beside each row: the median, and how many of the boots {WHAT[quantity][1]}."
+        return style.finish(figure, title, f"{title}. {_words(panels)} {without}", f"{note} {without}", _entries(panels))
 
 
-def boots_curve(frame: pd.DataFrame, by: str | Sequence[str] = "cell", quantity: str = "crng_ready_s") -> style.AltFigure:
-    """The share of the boots that were ready by then, a line a configuration, after Kaplan and Meier.
+def boots_curve(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> style.AltFigure:
+    """The share of the boots that were ready by then, after Kaplan and Meier: a panel for each thing asked, a line a configuration.
 
     Parameters
     ----------
     frame : DataFrame
-        Table ``boots``.
-    by : str or sequence of str
-        The columns that make a configuration; at most :data:`MOST_LINES` are drawn.
+        Table ``boots``; at most :data:`MOST_LINES` configurations are drawn in a panel.
     quantity : str
         As of :func:`boots`. A line that ends below all with an open triangle: the rest were not ready within their budget.
     """
-    table = in_order(analysed(frame, by, quantity))
-    told = table[table["n"] > 0]
-    without = _without(table)
-    if told.empty:
+    panels, without = _panels(frame, quantity)
+    if not panels:
         return style.says(f"No boot in this selection tells a {WHAT[quantity][0]}. {without}".strip())
-    names, row_of = names_of(told, by), names_of(frame, by)
-    shown = names[:MOST_LINES]
-    seen = style.looks(shown)
-    times = times_of(frame, quantity).assign(name=row_of).dropna(subset=["seconds"])
+    shown = [list(panel.table["configuration"])[:MOST_LINES] for panel in panels]
+    names = list(dict.fromkeys(name for most in sorted(shown, key=len, reverse=True) for name in most))
+    seen = _looks(names, shown)
+    dashes = {name: _LINES[place % len(_LINES)] for place, name in enumerate(names)}
+    # A panel is as high as its legend is.
+    lines = [max(6.5, 1.0 + sum(_wrapped(name).count("\n") + 1.25 for name in most)) for most in shown]
     with style.drawing():
-        figure, grid = style.new_figure(3.3)
-        axes = grid[0][0]
-        drawn = times[times["name"].isin(shown)]
-        ticks.duration_ticks(axes, "x", drawn["seconds"])
-        for place, name in enumerate(shown):
-            single = drawn[drawn["name"] == name]
-            at, share = curve(Times.of(single["seconds"], single["seen"]))
-            colour, marker = seen[name]
-            axes.plot(
-                np.r_[at[:1], at], np.r_[0.0, share], color=colour, linestyle=_LINES[place % 4], drawstyle="steps-post",
-                gid="curve",
-            )  # fmt: skip
-            rises = np.r_[share[:1] > 0, np.diff(share) > 0]
-            axes.plot(at[rises], share[rises], marker, color=colour, markersize=4.5, linestyle="none", gid="rise")
-            if share[-1] < 1:
-                beyond_mark(axes, float(at[-1]), float(share[-1]), colour)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_ylim(-0.03, 1.06)
-        axes.set_ylabel("boots")
-        axes.set_xlabel(WHAT[quantity][0])
-        title = _title(told, names, quantity)
-        more = len(names) - len(shown)
+        figure, grid = style.new_figure(
+            0.5 + 0.32 * len(panels) + 0.175 * sum(lines), len(panels), 1, sharex=True, gridspec_kw={"height_ratios": lines}
+        )
+        for [axes], panel, most in zip(grid, panels, shown, strict=True):
+            for name in most:
+                _curve(axes, panel.of(name), seen[name], dashes[name])
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25 %", "50 %", "75 %", "100 %"])
+            axes.set_ylim(-0.05, 1.08)
+            axes.set_ylabel("boots")
+            _panel_title(axes, panel)
+            entries = [
+                Line2D([], [], color=seen[name][0], marker=seen[name][1], linestyle=dashes[name], markersize=5.5,
+                       label=_wrapped(name))
+                for name in most
+            ]  # fmt: skip
+            axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1.06), borderaxespad=0.0, labelspacing=0.4)
+        _time_axis(grid, panels, quantity, room=5)
+        title = _title(frame, panels, quantity)
+        more = sum(len(panel.table) - len(most) for panel, most in zip(panels, shown, strict=True))
         note = "An open triangle: boots that were still waiting then, at the end of their budget. Shares after Kaplan and Meier."
-        note += f" {more} more configurations are not drawn: choose them with the controls." if more else ""
-        entries: list[Artist] = [
-            Line2D(
-                [], [], color=seen[name][0], marker=seen[name][1], linestyle=_LINES[place % 4], markersize=6,
-                label=style.label(name, _TITLE_CHARACTERS),
-            )
-            for place, name in enumerate(shown)
-        ]  # fmt: skip
-        return style.finish(figure, title, f"{title}. {_words(told, names)} {without}", f"{note} {without}", entries)
+        note += f" {more} more configurations are not drawn: the table has them." if more else ""
+        return style.finish(figure, title, f"{title}. {_words(panels)} {without}", f"{note} {without}")
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table of medians, the least first, those beyond what was watched after all others."""
     return table.sort_values(["median_s", "beyond_s", "low_s"], kind="stable", na_position="last", ignore_index=True)
-
-
-def names_of(rows: pd.DataFrame, by: str | Sequence[str]) -> list[str]:
-    """The name of each row's group: its values, null left out."""
-    columns = [by] if isinstance(by, str) else list(by)
-    return [
-        " · ".join(str(value) for value in values if not pd.isna(value)) or "(none)"
-        for values in rows[columns].itertuples(index=False)
-    ]
 
 
 def median_row(axes: Axes, row: Any, place: float) -> None:
@@ -172,7 +170,7 @@ def median_row(axes: Axes, row: Any, place: float) -> None:
             gid="open interval",
         )
     if math.isnan(beyond):
-        axes.plot([median], [place], "D", color=_MEDIAN, markersize=6.5, zorder=4, gid="median")
+        axes.plot([median], [place], "D", color=_MEDIAN, markersize=6, zorder=4, gid="median")
 
 
 def beyond_mark(axes: Axes, at: float, height: float, colour: str = _BEYOND, marker: str = ">") -> None:
@@ -183,19 +181,83 @@ def beyond_mark(axes: Axes, at: float, height: float, colour: str = _BEYOND, mar
     )  # fmt: skip
 
 
-def _two_lines(name: str) -> str:
-    """A name in at most two lines; only of a longer one the middle is cut out."""
-    lines = textwrap.wrap(style.label(name, 2 * _NAME_CHARACTERS - 4), _NAME_CHARACTERS)
-    return "\n".join(lines if len(lines) <= 2 else [style.label(name, _NAME_CHARACTERS)])
+def _panels(frame: pd.DataFrame, quantity: str) -> tuple[list[_Panel], str]:
+    """What is to be drawn, in the order of what is asked; and the words for boots that came to no end."""
+    rows = named(frame)
+    table = in_order(analysed(rows.astype({"asks": "str"}), _BY, quantity))
+    times = times_of(rows, quantity).join(rows[_BY]).dropna(subset=["seconds"])
+    told = table[table["n"] > 0]
+    asked = [asks for asks in rows["asks"].cat.categories if (told["asks"] == asks).any()]
+    found = [_Panel(asks, told[told["asks"] == asks].reset_index(drop=True), times[times["asks"] == asks]) for asks in asked]
+    return found, _without(table)
+
+
+def _time_axis(grid: Sequence[Sequence[Axes]], panels: Sequence[_Panel], quantity: str, room: int) -> None:
+    """The axis that all panels share."""
+    seconds = pd.concat([panel.times["seconds"] for panel in panels])
+    positive = seconds[seconds > 0]
+    linear = positive.empty or float(positive.max() / positive.min()) <= _LINEAR
+    ticks.duration_ticks(grid[0][0], "x", seconds, room=room, linear=linear)
+    if grid[0][0].get_xscale() == "log":  # the axis begins at a tick, so that what is left of the next can be read
+        low, high, least = *grid[0][0].get_xlim(), float(positive.min())
+        decade = 10.0 ** math.floor(math.log10(least) + 1e-9)
+        grid[0][0].set_xlim(min(low, 0.95 * (3 * decade if least >= 3 * decade else decade)), high)
+    grid[-1][0].set_xlabel(WHAT[quantity][0])
+
+
+def _panel_title(axes: Axes, panel: _Panel) -> None:
+    axes.set_title(style.label(panel.asks, 60), fontsize=10.5, loc="left", gid="asks")
+
+
+def _rows(axes: Axes, panel: _Panel, rng: np.random.Generator) -> None:
+    """A panel's rows: the boots, the median from two of them on, and the words beside."""
+    row: Any
+    for place, row in enumerate(panel.table.itertuples(index=False)):
+        _every_boot(axes, panel.of(row.configuration), place, rng)
+        if row.n > 1:
+            median_row(axes, row, place)
+        axes.text(1.015, place, _beside(row), transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, gid="said")
+        if place % 2 == 0:
+            axes.axhspan(place - 0.5, place + 0.5, color="#F4F4F4", zorder=0, linewidth=0)
+
+
+def _curve(axes: Axes, single: pd.DataFrame, look: style.Look, dashes: str) -> None:
+    at, share = curve(Times.of(single["seconds"], single["seen"]))
+    colour, marker = look
+    axes.plot(
+        np.r_[at[:1], at], np.r_[0.0, share], color=colour, linestyle=dashes, drawstyle="steps-post", linewidth=1.8, gid="curve"
+    )
+    rises = np.r_[share[:1] > 0, np.diff(share) > 0]
+    axes.plot(at[rises], share[rises], marker, color=colour, markersize=5, linestyle="none", gid="rise")
+    if share[-1] < 1:
+        beyond_mark(axes, float(at[-1]), float(share[-1]), colour)
+
+
+def _looks(names: Sequence[str], panels: Sequence[Sequence[str]]) -> dict[str, style.Look]:
+    """One look a name in all panels; within a panel no colour twice, as long as there are colours."""
+    pairs = list(style.looks(str(place) for place in range(max(4 * MOST_LINES, len(names)))).values())
+    found: dict[str, style.Look] = {}
+    for name in names:
+        beside = {other for panel in panels if name in panel for other in panel}
+        taken = {found[other][0] for other in beside if other in found}
+        free = [pair for pair in pairs if pair not in found.values()] or pairs
+        found[name] = next((pair for pair in free if pair[0] not in taken), free[0])
+    return found
+
+
+def _wrapped(name: str) -> str:
+    """A name in as many lines as it needs."""
+    return "\n".join(textwrap.wrap(style.label(name, _NAME_CHARACTERS * _NAME_LINES), _NAME_CHARACTERS, break_on_hyphens=False))
 
 
 def _every_boot(axes: Axes, single: pd.DataFrame, place: int, rng: np.random.Generator) -> None:
-    """The boots of a row, moved up and down a little so that equal ones are seen."""
+    """The boots of a row, moved up and down so that equal ones are seen, and beside the median's mark."""
     seen = single[single["seen"].astype(bool)]["seconds"].to_numpy(dtype=float)
     waiting = single[~single["seen"].astype(bool)]["seconds"].to_numpy(dtype=float)
-    spread = np.linspace(-0.28, 0.28, len(seen)) if len(seen) > 1 else np.zeros(len(seen))
-    axes.plot(seen, place + rng.permutation(spread), "o", color=_BOOT, markersize=4.5, linestyle="none", gid="boot")
-    for at, height in zip(waiting, np.linspace(-0.28, 0.28, len(waiting)) if len(waiting) > 1 else [0.0], strict=False):
+    above, below = (len(seen) + 1) // 2, len(seen) // 2
+    spread = np.r_[np.linspace(-0.4, -0.18, above), np.linspace(0.18, 0.4, below)] if len(seen) > 1 else np.zeros(len(seen))
+    axes.plot(seen, place + rng.permutation(spread), "o", color=_BOOT, markersize=4.2, linestyle="none", gid="boot")
+    for at, height in zip(waiting, np.linspace(-0.36, 0.36, len(waiting)) if len(waiting) > 1 else [0.0], strict=False):
         beyond_mark(axes, float(at), place + float(height))
 
 
@@ -206,11 +268,12 @@ def _beside(row: Any) -> str:
     return f"{said}  ({row.n - row.beyond} of {row.n})"
 
 
-def _entries(table: pd.DataFrame) -> list[Artist]:
-    entries: list[Artist] = [
-        Line2D([], [], color=_BOOT, marker="o", linestyle="none", markersize=5, label="boot"),
-        Line2D([], [], color=_MEDIAN, marker="D", linewidth=2.4, markersize=6.5, label="median, 95 % interval"),
-    ]
+def _entries(panels: Sequence[_Panel]) -> list[Artist]:
+    table = pd.concat([panel.table for panel in panels])
+    entries: list[Artist] = [Line2D([], [], color=_BOOT, marker="o", linestyle="none", markersize=5, label="boot")]
+    if (table["n"] > 1).any():
+        words = "median, 95 % interval" if (table["n"] >= FEWEST).any() else "median"
+        entries.append(Line2D([], [], color=_MEDIAN, marker="D", linewidth=2.4, markersize=6.5, label=words))
     if table["beyond"].sum():
         entries.append(
             Line2D(
@@ -221,32 +284,56 @@ def _entries(table: pd.DataFrame) -> list[Artist]:
     return entries
 
 
-def _title(table: pd.DataFrame, names: Sequence[str], quantity: str) -> str:
-    verb = WHAT[quantity][1]
-    quick, slow = table.iloc[0], table.iloc[-1]
-    if not math.isnan(float(quick["beyond_s"])):
-        return f"No configuration was {verb} within {duration_text(float(quick['beyond_s']))} in more than half of its boots"
-    slowest = f"> {duration_text(slow['beyond_s'])}" if math.isnan(slow["median_s"]) else duration_text(float(slow["median_s"]))
-    begin = {"ready": "Ready after", "waited for": "Early user space waited", "used": "It used"}[verb]
-    if len(table) == 1:
-        return f"{begin} {duration_text(float(quick['median_s']))} ({int(quick['n'])} boot{'s' if quick['n'] > 1 else ''})"
-    return (
-        f"{begin} {duration_text(float(quick['median_s']))} ({style.label(names[0], _TITLE_CHARACTERS)}) "
-        f"to {slowest} ({style.label(names[-1], _TITLE_CHARACTERS)})"
+def _title(frame: pd.DataFrame, panels: Sequence[_Panel], quantity: str) -> str:
+    """The finding: of each thing asked, how long it took, and what never was."""
+    kernels = frame["kernel"].dropna().unique()
+    whose = f"Kernel {style.label(kernels[0])}: " if len(kernels) == 1 else ""
+    said = whose + "; ".join(f"{style.label(where_words(panel.asks), 60)}, {_took(panel, quantity)}" for panel in panels)
+    return said[0].upper() + said[1:]
+
+
+def _took(panel: _Panel, quantity: str) -> str:
+    ready, never = panel.table[panel.table["median_s"].notna()], panel.table[panel.table["median_s"].isna()]
+    said = []
+    if len(ready):
+        quick, slow = float(ready["median_s"].min()), float(ready["median_s"].max())
+        words = (
+            duration_text(quick)
+            if duration_text(quick) == duration_text(slow)
+            else f"{duration_text(quick)} to {duration_text(slow)}"
+        )
+        slowest = f" ({style.label(ready.iloc[-1]['configuration'], _TITLE_CHARACTERS)})" if slow > _FAR * quick else ""
+        said.append(f"{_BEGIN.get(quantity, '')}{words}{slowest}")
+    if len(never):
+        within = duration_text(float(never["beyond_s"].max()))
+        late = "never within" if quantity == "crng_ready_s" and (never["n"] == never["beyond"]).all() else "mostly not within"
+        who = style.label(never.iloc[0]["configuration"], _TITLE_CHARACTERS) if len(never) == 1 else f"{len(never)} configurations"
+        said.append(f"{late} {within}" if len(panel.table) == 1 else f"{late} {within} ({who})")
+    return ", ".join(said)
+
+
+def _words(panels: Sequence[_Panel]) -> str:
+    """Every row, for the alternative text."""
+    return "Median with its 95 % interval. " + " ".join(
+        f"{panel.asks}: "
+        + "; ".join(
+            f"{style.label(name, _NAME_CHARACTERS * _NAME_LINES)}: {said}, {_boots(count)}"
+            + (f", {beyond} of them not by the end" if beyond else "")
+            for name, said, count, beyond in zip(
+                *(panel.table[key] for key in ("configuration", "median", "n", "beyond")), strict=True
+            )
+        )
+        + "."
+        for panel in panels
     )
 
 
-def _words(table: pd.DataFrame, names: Sequence[str]) -> str:
-    parts = [
-        f"{style.label(name, 2 * _NAME_CHARACTERS)}: {said}, {count} boots"
-        + (f", {beyond} of them not by the end" if beyond else "")
-        for name, said, count, beyond in zip(names, table["median"], table["n"], table["beyond"], strict=True)
-    ]
-    return f"Median with its 95 % interval: {'; '.join(parts)}."
+def _boots(count: int) -> str:
+    return "1 boot" if count == 1 else f"{count} boots"
 
 
 def _without(table: pd.DataFrame) -> str:
     """What was not booted to an end."""
     failed, left_out = int(table["failed"].sum()), int(table["left_out"].sum())
-    said = [f"{failed} boots failed." if failed else "", f"{left_out} were left out: they cannot be had here." if left_out else ""]
-    return " ".join(filter(None, said))
+    gone = f"{_boots(left_out)} {'was' if left_out == 1 else 'were'} left out: not to be had here."
+    return " ".join(filter(None, [f"{_boots(failed)} failed." if failed else "", gone if left_out else ""]))

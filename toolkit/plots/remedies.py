@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 
 from toolkit.analysis.boots import remedies as analysed
 from toolkit.analysis.boots import times_of
+from toolkit.analysis.configurations import asks_words, where_words
+from toolkit.analysis.stats import FEWEST
 from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.plots.boots import WHAT, beyond_mark, median_row
@@ -75,9 +77,11 @@ def remedies(
                 axes.axhspan(place - 0.5, place + 0.5, color="#F4F4F4", zorder=0, linewidth=0)
         left.set_xlabel("time from boot to ready")
         right.set_xlabel(WHAT[cost][0].replace("processor time that ", "processor time\nthat "))
-        title = _title(ready, columns, baseline)
+        title = _where(frame) + _title(ready, columns, baseline)
+        title = title[0].upper() + title[1:]
         parts = [_sentence(row, costs.get(key), columns) for row, key in zip(ready.to_dict("records"), keys, strict=True)]
-        note = f"Diamond: median; line: its 95 % interval. Costs from boot to the end of the watch. Against: {baseline}."
+        interval = "; line: its 95 % interval" if (ready["n"] >= FEWEST).any() else " (too few boots for an interval)"
+        note = f"Diamond: median{interval}. Costs from boot to the end of the watch. Against: {baseline}."
         return style.finish(figure, title, f"{title}. {' '.join(parts)}", note, _entries(ready))
 
 
@@ -126,15 +130,21 @@ def _change(row: Any) -> str:
     return f"at least {duration_text(at_least)} later" if at_least > 0 else "not known"
 
 
+def _where(frame: pd.DataFrame) -> str:
+    """What early user space asked for, before a title; nothing where it asked for several things."""
+    asked = frame["asked"].dropna().unique()
+    return f"{style.label(where_words(asks_words(asked[0])), 60)}, " if len(asked) == 1 else ""
+
+
 def _title(ready: pd.DataFrame, columns: Sequence[str], baseline: str) -> str:
     others = ready[(ready["remedy"] != baseline) & ready["median_s"].notna()]
     own = ready[ready["remedy"] == baseline]
     if others.empty:
-        return "No remedy made the guests ready in more than half of their boots"
+        return "no remedy made the guests ready in more than half of their boots"
     best: Any = others.iloc[0]
     name = style.label(" · ".join(str(best[name]) for name in columns if not pd.isna(best[name])), _NAME_CHARACTERS)
     against = f", with {baseline} after {_short(own.iloc[0])}" if len(own) == 1 else ""
-    return f"Ready soonest with {name}: after {duration_text(float(best['median_s']))}{against}"
+    return f"ready soonest with {name}: after {duration_text(float(best['median_s']))}{against}"
 
 
 def _short(row: Any) -> str:
@@ -149,9 +159,10 @@ def _sentence(row: Any, cost: Any, columns: Sequence[str]) -> str:
 
 
 def _entries(ready: pd.DataFrame) -> list[Artist]:
+    words = "median, 95 % interval" if (ready["n"] >= FEWEST).any() else "median"
     entries: list[Artist] = [
         style.mark("boot", style.SKY, "o"),
-        Line2D([], [], color=style.BLUE, marker="D", linewidth=2.4, markersize=6.5, label="median, 95 % interval"),
+        Line2D([], [], color=style.BLUE, marker="D", linewidth=2.4, markersize=6.5, label=words),
     ]
     if ready["beyond"].sum():
         entries.append(style.mark("not ready in its budget", style.VERMILLION, ">", hollow=True))

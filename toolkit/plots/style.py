@@ -191,7 +191,7 @@ def finish(figure: AltFigure, title: str, text: str, note: str = "", entries: Se
 
     The room is counted in lines, so that title, legend, axes and note cannot overlap whatever their length.
     """
-    titles = textwrap.wrap(_NUMBER_AND_UNIT.sub("\u00a0", title), _TITLE_CHARACTERS)
+    titles = textwrap.wrap(_NUMBER_AND_UNIT.sub("\u00a0", title), _TITLE_CHARACTERS, break_on_hyphens=False)
     notes = [line for part in note.split("\n") for line in textwrap.wrap(part, _NOTE_CHARACTERS)]
     columns = _legend_columns(entries)
     legend_rows = -(-len(entries) // columns)
