@@ -85,7 +85,7 @@ def test_each_thing_asked_has_a_panel_on_one_axis_and_the_title_says_what_differ
     assert [len(axes.get_yticks()) for axes in figure.axes] == [6, 1, 6]
     title = plots.alt(figure).split(". Median")[0]
     assert "where getrandom waits, ready after 110 ms to 4.35 s (RDRAND, not credited)" in title
-    assert title.endswith("ready after 2.2 s to 67 s (virtio-rng, 4 B in 4 s), never within 90 s (no source)")
+    assert title.endswith("where nothing asks, after 2.2 s to 67 s (virtio-rng, 4 B in 4 s), never within 90 s (no source)")
 
 
 def longest() -> pd.DataFrame:

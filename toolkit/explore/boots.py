@@ -5,6 +5,7 @@ Plans that compare remedies are :mod:`toolkit.explore.remedies`' business and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
@@ -52,7 +53,7 @@ def _chosen(session: Session, figure: Callable[..., style.AltFigure]) -> View:
     if missing is not None:
         return View({}, lambda: [missing])
     rows = named(apart(session))
-    of_kernels = parts(apart(session))
+    of_kernels = [(re.sub("^kernel ", "Kernel ", name), part) for name, part in parts(apart(session))]
     asked = list(rows["asks"].cat.categories)
     measured = [quantity for quantity in QUANTITIES if analysed(rows, quantity=quantity)["n"].sum()]
     if not measured:

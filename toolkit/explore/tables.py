@@ -18,6 +18,8 @@ __all__ = ["as_html", "readable"]
 #: Rows that a page carries; more would make it heavy, and nobody pages through them.
 MOST_ROWS = 2000
 _NOTHING = "–"
+#: Columns of names and short sentences that are read as one: in lines of a word or two each they would make rows of eight lines.
+_ONE_LINE = ("asked", "configuration", "median", "cell")
 _DURATIONS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 _SIZES = (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("bytes", 1.0))
 _RATES = (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3), ("B/s", 1.0))
@@ -48,6 +50,7 @@ def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
     if left_out > 0:
         whole = f"{caption} The first {MOST_ROWS:,} of {len(frame):,} rows.".strip()
     texts = [place for place, name in enumerate(shown.columns) if not pd.api.types.is_numeric_dtype(shown[name].dtype)]
+    whole_names = [place for place, name in enumerate(frame.columns) if name in _ONE_LINE]
     with pd.option_context("display.float_format", _four_digits):
         html = itables.to_html_datatable(
             shown,
@@ -60,7 +63,11 @@ def as_html(frame: pd.DataFrame, caption: str = "") -> Fragment:
             classes="display compact",
             style="table-layout:auto;width:auto;margin:0;float:none",
             lengthMenu=[15, 50, 500],
-            columnDefs=[{"className": "dt-left", "targets": texts}] if texts else [],
+            columnDefs=[
+                {"className": kind, "targets": places}
+                for kind, places in (("dt-left", texts), ("dt-nowrap", whole_names))
+                if places
+            ],
         )
     # itables writes what is missing as NaN and puts links to its own help pages into the copy for pages without scripts.
     html = html.replace('[\\"NaN\\", \\"___NaN___\\"]', f'[\\"{_NOTHING}\\", \\"___NaN___\\"]').replace(

@@ -288,7 +288,8 @@ def _title(frame: pd.DataFrame, panels: Sequence[_Panel], quantity: str) -> str:
     """The finding: of each thing asked, how long it took, and what never was."""
     kernels = frame["kernel"].dropna().unique()
     whose = f"Kernel {style.label(kernels[0])}: " if len(kernels) == 1 else ""
-    said = whose + "; ".join(f"{style.label(where_words(panel.asks), 60)}, {_took(panel, quantity)}" for panel in panels)
+    first, *others = [f"{style.label(where_words(panel.asks), 60)}, {_took(panel, quantity)}" for panel in panels]
+    said = whose + "; ".join([first, *(clause.replace(", ready after ", ", after ", 1) for clause in others)])
     return said[0].upper() + said[1:]
 
 
