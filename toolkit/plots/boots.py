@@ -206,7 +206,7 @@ def _time_axis(grid: Sequence[Sequence[Axes]], panels: Sequence[_Panel], quantit
 
 
 def _panel_title(axes: Axes, panel: _Panel) -> None:
-    axes.set_title(style.label(panel.asks, 60), fontsize=10.5, loc="left", gid="asks")
+    axes.set_title(style.label(panel.asks, 36), fontsize=10.5, loc="left", gid="asks")
 
 
 def _rows(axes: Axes, panel: _Panel, rng: np.random.Generator) -> None:
@@ -316,7 +316,7 @@ def _took(panel: _Panel, quantity: str) -> str:
 def _words(panels: Sequence[_Panel]) -> str:
     """Every row, for the alternative text."""
     return "Median with its 95 % interval. " + " ".join(
-        f"{panel.asks}: "
+        f"{style.label(panel.asks, 60)}: "
         + "; ".join(
             f"{style.label(name, _NAME_CHARACTERS * _NAME_LINES)}: {said}, {_boots(count)}"
             + (f", {beyond} of them not by the end" if beyond else "")
