@@ -139,3 +139,11 @@ def test_within_a_panel_no_two_curves_share_a_colour_and_each_keeps_its_own_in_a
             found.setdefault(name, set()).add((str(line.get_color()), str(line.get_marker())))
     assert all(len(seen) == 1 for seen in found.values())
     assert len(set.union(*found.values())) == len(found) == 8
+
+
+def test_a_boot_ready_before_the_clock_ran_is_seen_at_the_edge_of_decades() -> None:
+    figure = plots.boots(made_lab.boots((("a", (0.0, 0.0, 0.1, 0.1, 40.0), {}),)))
+    [axes] = figure.axes
+    assert [x for x, _ in drawn.points(axes, "boot at 0")] == [axes.get_xlim()[0]] * 2
+    assert "before the kernel's clock ran" in drawn.texts(figure)
+    assert "clock ran" not in drawn.texts(plots.boots(made_lab.matrix()))

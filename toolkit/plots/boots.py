@@ -98,8 +98,10 @@ def boots(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> style.AltFigur
         _time_axis(grid, panels, quantity, room=5)
         low, high = grid[0][0].get_xlim()
         grid[0][0].set_xlim(low, high * 1.12 if grid[0][0].get_xscale() == "log" else high)
+        at_0 = grid[0][0].get_xscale() == "log" and _at_0(grid, panels)
         title = _title(frame, panels, quantity)
-        note = f"Beside each row: the median, and how many of the boots {WHAT[quantity][1]}."
+        note = "At the left edge, pointing left: 0, before the kernel's clock ran. " if at_0 else ""
+        note += f"Beside each row: the median, and how many of the boots {WHAT[quantity][1]}."
         return style.finish(figure, title, f"{title}. {_words(panels)} {without}", f"{note} {without}", _entries(panels))
 
 
@@ -203,6 +205,24 @@ def _time_axis(grid: Sequence[Sequence[Axes]], panels: Sequence[_Panel], quantit
         decade = 10.0 ** math.floor(math.log10(least) + 1e-9)
         grid[0][0].set_xlim(min(low, 0.95 * (3 * decade if least >= 3 * decade else decade)), high)
     grid[-1][0].set_xlabel(WHAT[quantity][0])
+
+
+def _at_0(grid: Sequence[Sequence[Axes]], panels: Sequence[_Panel]) -> bool:
+    """Draw boots whose time is 0, which an axis of decades does not have, at its left edge; say whether there are any."""
+    found = False
+    for [axes], panel in zip(grid, panels, strict=True):
+        for place, name in enumerate(panel.table["configuration"]):
+            count = int((panel.of(name)["seconds"] <= 0).sum())
+            if count == 0:
+                continue
+            heights = place + (np.linspace(-0.3, 0.3, count) if count > 1 else np.zeros(1))
+            [marks] = axes.plot(
+                np.full(count, axes.get_xlim()[0]), heights, "<", color=_BOOT, markersize=6, linestyle="none", clip_on=False,
+                zorder=5, gid="boot at 0",
+            )  # fmt: skip
+            marks.set_in_layout(False)
+            found = True
+    return found
 
 
 def _panel_title(axes: Axes, panel: _Panel) -> None:
