@@ -120,8 +120,8 @@ def short_answers(facts: Facts) -> Source | None:
         return Source(UNKNOWN, "", sentence)
     kernel = visible(facts.kernel or "", 60)
     sentence = (
-        f"{by} {size}: kernels with the driver of {kernel} (5.10, 6.1, 6.12 and 7.3 were measured) wait for ever behind such a "
-        "limit once it is reached, in /dev/hwrng and in their own reader of it."
+        f"{by} {size}: kernels with the driver of {kernel} (5.10, 6.1, 6.12 and 7.3 were measured) stall behind such a limit: once "
+        "ready, readers of /dev/hwrng and the kernel's own reader wait for ever."
     )
     return Source(WEAK, "stalling-limit", sentence)
 

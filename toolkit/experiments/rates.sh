@@ -20,6 +20,7 @@ asleep() { grep -q "^State:.S" "/proc/$1/status" 2> /dev/null; }
 waits() { grep -q "^State:.D" "/proc/$1/status" 2> /dev/null; }
 ran() { cat "/proc/$1/schedstat" 2> /dev/null || echo gone; }
 
+late=
 for attempt in 1 2 3; do
     if [ -n "$quiet_from_s" ]; then
         until [ "$(seconds)" -ge "$quiet_from_s" ]; do sleep 0.5; done
@@ -27,20 +28,22 @@ for attempt in 1 2 3; do
         echo none > $hw/rng_current && echo "$source" > $hw/rng_current
         sleep 0.2
         until_s=$(($(seconds) + draw_s))
-        until asleep "$(thread)" || [ "$(seconds)" -ge "$until_s" ]; do sleep 0.1; done
+        late=
+        until asleep "$(thread)"; do
+            sleep 0.1
+            [ "$(seconds)" -lt "$until_s" ] || { late=yes && break; }
+        done
     fi
     feeder=$(thread)
-    stalled=
-    [ -n "$quiet_from_s" ] && waits "$feeder" && stalled=yes
     before=$(ran "$feeder")
     rm -f /out/reads
     reader_file reads "$records"
     timeout -s KILL "$limit_s" ./read 1<> /out/reads
-    if [ -n "$stalled" ] && waits "$feeder"; then
-        echo stalled > /out/thread
-        break
-    fi
     if [ "$before" = "$(ran "$feeder")" ]; then
+        if [ -n "$late" ] && waits "$feeder"; then
+            echo stalled > /out/thread
+            break
+        fi
         echo undisturbed > /out/thread
         break
     fi
