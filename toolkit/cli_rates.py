@@ -21,7 +21,7 @@ def add_rates(app: typer.Typer) -> None:
     def rates(
         size: Annotated[
             list[str] | None,
-            typer.Option("--bytes", metavar="SIZE", help="A limit's bytes; may be repeated. [default: 16, 1KiB, 100000]"),
+            typer.Option("--bytes", metavar="SIZE", help="A limit's bytes; may be repeated. [default: 16, 1KiB, 100KiB]"),
         ] = None,
         period: Annotated[
             list[str] | None, typer.Option("--period", metavar="TIME", help="Its period; may be repeated. [default: 100ms, 1s]")
@@ -47,7 +47,7 @@ def add_rates(app: typer.Typer) -> None:
         from toolkit.lab_kernels import find_kernels
         from toolkit.terminal import bar, say, show
 
-        sizes = [parse_bytes(text) for text in size or ["16", "1KiB", "100000"]]
+        sizes = [parse_bytes(text) for text in size or ["16", "1KiB", "100KiB"]]
         periods_s = [parse_duration_s(text) for text in period or ["100ms", "1s"]]
         limits = [f"{count}/{seconds}s" for count in dict.fromkeys(sizes) for seconds in dict.fromkeys(periods_s)]
         words = [*limits, *(["unlimited"] if unlimited else [])]

@@ -246,7 +246,9 @@ CASES = [
     ),
     Case("RDRAND, trust not known", replace(RDRAND, trust_cpu=None), CANNOT_TELL, "trust-unknown", "it may not count"),
     Case("4 bytes per 4 s", tight(4, 4000), AT_RISK, "tight-limit", "worse than no device at the next boot"),
-    Case("1024 bytes per 1 s", tight(1024, 1000), AT_RISK, "tight-limit", "measured: slower than no device"),
+    Case("1024 bytes per 1 s", tight(1024, 1000), SOUND, "", "measured: as soon ready as without a limit"),
+    Case("16 bytes per 1 s", tight(16, 1000), AT_RISK, "tight-limit", "the first 64 bytes take 3 s: longer than jitter"),
+    Case("32 bytes per 1 s", tight(32, 1000), SOUND, "", "the first 64 bytes take 1 s"),
     Case("1 MB per 1 s", tight(10**6, 1000), SOUND, "", "a limit that nobody feels"),
     Case(
         "1000 bytes per 0.5 s, a driver of 2026",
@@ -259,7 +261,7 @@ CASES = [
         "100 bytes per 0.5 s, a driver of 2026",
         tight(100, 500, CHECKED),
         AT_RISK,
-        "tight-limit stalling-limit",
+        "stalling-limit",
         "slow at its next boot, and stalled when the limit is reached",
     ),
     Case(
