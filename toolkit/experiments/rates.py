@@ -16,9 +16,10 @@ from toolkit.experiments.boot_once import check_backend, device_row
 from toolkit.guests.devices import RngLimit, Unlimited
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
-from toolkit.guests.short_answers import REQUEST_BYTES, fits, next_fitting
+from toolkit.guests.short_answers import REQUEST_BYTES, STALLS, behind, fits, mislays, next_fitting
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_kernels import GuestKernel
+from toolkit.lab_needs import guest_kernel
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.store import Store
@@ -141,7 +142,8 @@ def measure_rates(
     -----
     NotMeasuredWarning
         For a device whose guest failed, or that could not be read undisturbed; it is left out, and the store tells why. For one
-        from which the guest's own kernel never got what it had asked for: it has stalled, and its reads are there.
+        from which the guest's own kernel never got what it had asked for: it has stalled, and its reads are there. For one that
+        did not stall because it was read without waiting, under a kernel that makes a reader who waits stall behind such a limit.
     """
     import pandas as pd
 
@@ -161,12 +163,25 @@ def measure_rates(
         if stalled is not None:
             _left_out(store, run, device, stalled)
             warnings.warn(NotMeasuredWarning(f"A virtio-rng {named(device)} stalled: {stalled}"), stacklevel=2)
+        elif plan.polled and (hidden := _hidden(device, kernel)) is not None:
+            warnings.warn(NotMeasuredWarning(hidden), stacklevel=2)
         frame = run.frame("source_reads", reads)
         store.append("rng_state", run.frame("rng_state", [state]))
         store.append("source_reads", frame)
         frames.append(frame)
     progress(sum(whole_s), sum(whole_s), "rates measured")
     return pd.concat(frames, ignore_index=True)
+
+
+def _hidden(device: Unlimited | RngLimit, kernel: GuestKernel | None) -> str | None:
+    """What reads that do not wait cannot show: they take each answer whole, and a driver that stalls does so where one is not."""
+    version = (kernel or guest_kernel()).version
+    if not isinstance(device, RngLimit) or behind(device.max_bytes) != STALLS or not mislays(version):
+        return None
+    return (
+        f"A virtio-rng {named(device)} was read without waiting. A reader that waits was not measured: {version} has a driver "
+        f"that was measured to stall such readers behind such limits. Give {next_fitting(device.max_bytes)} bytes; see docs/lab.md"
+    )
 
 
 def _left_out(store: Store, run: Run, device: Unlimited | RngLimit, why: LabError | UnavailableError) -> None:
