@@ -100,8 +100,8 @@ class CallRow:
 
     Examples
     --------
-    >>> maker = call_row()
-    >>> row = maker.make and maker.make([("clock_gettime", [1, ctypes.addressof(ctypes.create_string_buffer(16))])])
+    >>> maker, moment = call_row(), ctypes.create_string_buffer(16)
+    >>> row = maker.make and maker.make([("clock_gettime", [1, ctypes.addressof(moment)])])
     >>> row is None or row(1)
     True
     """
