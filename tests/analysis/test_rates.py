@@ -8,7 +8,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -58,6 +58,7 @@ def test_a_limit_is_recovered_within_a_percent(max_bytes: int, period_ms: int, b
     stock=st.sampled_from([0, 0, 64]),
     seed=st.integers(0, 99),
 )
+@example(max_bytes=1, period_ms=50, block=52, periods=5, jitter=0.0, stock=64, seed=0)
 def test_any_limit_is_recovered_as_far_as_whole_reads_can_tell(
     max_bytes: int, period_ms: int, block: int, periods: int, jitter: float, stock: int, seed: int
 ) -> None:

@@ -324,7 +324,7 @@ def _against(
     took: Numbers, came: Numbers, limit: _Limit, series: _Series, silent_s: float | None, *, paused: bool
 ) -> dict[str, object]:
     rate, low, high = _with_interval(came, took)
-    factor, unclear = rate / limit.configured, _resolution(series, came, limit)
+    factor, unclear = rate / limit.configured, _resolution(series, took, came, limit)
     least, most = factor * (1 - unclear), factor * (1 + unclear)
     why: str | None = None
     if silent_s is not None:
@@ -358,16 +358,20 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _resolution(series: _Series, came: Numbers, limit: _Limit) -> float:
+def _resolution(series: _Series, took: Numbers, came: Numbers, limit: _Limit) -> float:
     """The share of the bytes counted that whole reads cannot tell: a read that spans two bursts counts in the later one.
 
     None spans where reads gave what was there instead of waiting for a whole block, nor where a burst is a whole number of reads,
-    or a read of bursts, and all bursts were of one size.
+    or a read of bursts, and all bursts were of one size and, where a read takes several, equally far apart.
     """
     quota, block = limit.max_bytes or 0, series.block
     fits = quota % block == 0 or block % quota == 0
-    if (series.size < block).any() or (fits and (came == came[0]).all()):
+    if (series.size < block).any():
         return 0.0
+    if fits and (came == came[0]).all():
+        # A first read of several bursts is quicker by what lay ready, and as large as the others.
+        regular = block <= quota or float(np.ptp(took)) < (limit.period_ms or 0) / 2000
+        return 0.0 if regular else block / float(came.sum())
     return min(block, quota) / float(came.sum())
 
 
