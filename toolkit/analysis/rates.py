@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from toolkit.analysis.bursts import FEWEST_PERIODS, IRREGULAR, SERIES, Numbers, Series, burst_starts, bursts, reads_of, series_of
 from toolkit.analysis.frames import Frame, gather, groups
 from toolkit.analysis.stats import FEWEST, bootstrap_interval
 from toolkit.units import duration_text
@@ -23,40 +23,16 @@ __all__ = ["FEWEST_PERIODS", "TOLERANCE", "bursts", "rates"]
 
 #: The measured rate may be off by so much, below and above.
 TOLERANCE = 0.05
-#: Fewer whole periods tell no rate.
-FEWEST_PERIODS = 3
-#: A pause is at least so many times as long as the longest gap that is none.
-_BREAK = 3.0
-#: An interval between bursts that is off by more than this share of the usual one is irregular.
-_IRREGULAR = 0.5
-#: Shorter gaps are taken for this: no clock resolves them, and their ratios would mean nothing.
-_LEAST_GAP_NS = 1000.0
 #: Without a byte for so many of the times that a read should take at the limit, a source has stalled.
 _STALLED = 2.0
 #: Reads of a source without a limit are split into so many stretches, to tell how its rate varies.
 _STRETCHES = 10
 
-_SERIES = ["run_id", "host", "guest", "boot_id", "source", "block_bytes"]
 _LIMIT = ["virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms"]
 _FOUND = [
     "reads", "failed", "read_bytes", "bursts", "burst_bytes", "burst_s", "period_s", "configured_bytes_per_second",
     "bytes_per_second", "low", "high", "ratio", "ratio_low", "ratio_high", "resolution_fraction", "holds", "why",
 ]  # fmt: skip
-
-Numbers = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Series:
-    """Reads of one series that brought bytes, in the order they ended; ``ended_ns`` is when the last of all reads did."""
-
-    arrival_ns: npt.NDArray[np.int64]
-    size: Numbers
-    first_call_ns: int
-    ended_ns: int
-    reads: int
-    failed: int
-    block: int
 
 
 @dataclass(frozen=True)
@@ -129,85 +105,16 @@ def rates(source_reads: Frame, rng_state: Frame, source: str = "/dev/hwrng") -> 
        bursts  burst_bytes  configured_bytes_per_second  bytes_per_second  holds
     0       4         16.0                         16.0              16.0   True
     """
-    rows = _reads(source_reads, source)
+    rows = reads_of(source_reads, source)
     states = gather(rng_state, ["run_id", "host", "guest", "boot_id", *_LIMIT], "the limits of rates")
     found = []
-    for key, group in groups(rows, _SERIES):
+    for key, group in groups(rows, SERIES):
         limit = _limit(states, key)
         limits = dict(zip(_LIMIT, (limit.backend, limit.max_bytes, limit.period_ms), strict=True))
-        found.append({**key, **limits, **_measure(_series(group, int(key["block_bytes"])), limit)})
-    table = pd.DataFrame(found, columns=[*_SERIES, *_LIMIT, *_FOUND])
+        found.append({**key, **limits, **_measure(series_of(group, int(key["block_bytes"])), limit)})
+    table = pd.DataFrame(found, columns=[*SERIES, *_LIMIT, *_FOUND])
     whole = dict.fromkeys(["reads", "failed", "bursts", "read_bytes", "virtio_rng_max_bytes", "virtio_rng_period_ms"], "Int64")
-    return table.astype({name: rows[name].dtype for name in _SERIES}).astype({**whole, "holds": "boolean", "why": "str"})
-
-
-def bursts(source_reads: Frame, source: str = "/dev/hwrng") -> pd.DataFrame:
-    """The bursts in which bytes came.
-
-    Parameters
-    ----------
-    source_reads : DataFrame of pandas or Dask
-        Table ``source_reads``.
-    source : str
-        The source to look at.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row a burst: ``run_id``, ``host``, ``guest``, ``boot_id``, ``source``, ``block_bytes``; ``burst`` from 0; ``begin_s`` and
-        ``end_s``, its first and last arrival since the series' first call; ``read_bytes`` and ``reads``. Where no pauses stand out
-        each read is a burst of its own.
-
-    Raises
-    ------
-    TableError
-        If a column is missing.
-    """
-    rows = _reads(source_reads, source)
-    tables = []
-    for key, group in groups(rows, _SERIES):
-        series = _series(group, int(key["block_bytes"]))
-        if not series.size.size:
-            continue
-        starts = _starts(series.arrival_ns)
-        ends = np.append(starts[1:], series.size.size) - 1
-        since = (series.arrival_ns - series.first_call_ns) / 1e9
-        tables.append(
-            pd.DataFrame(
-                {
-                    **key,
-                    "burst": np.arange(starts.size),
-                    "begin_s": since[starts],
-                    "end_s": since[ends],
-                    "read_bytes": np.add.reduceat(series.size, starts).astype(np.int64),
-                    "reads": ends - starts + 1,
-                }
-            )
-        )
-    columns = [*_SERIES, "burst", "begin_s", "end_s", "read_bytes", "reads"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def _reads(source_reads: Frame, source: str) -> pd.DataFrame:
-    rows = gather(source_reads, [*_SERIES, "t_ns", "read_bytes", "wait_ns", "errno"], "rates")
-    return rows[rows["source"] == source]
-
-
-def _series(group: pd.DataFrame, block: int) -> _Series:
-    wait = group["wait_ns"].astype("Int64").fillna(0).astype("int64")
-    ended = group["t_ns"].astype("int64") + wait
-    came = group["read_bytes"].astype("Float64").astype("float64")
-    good = (group["errno"].isna() & (came > 0) & group["wait_ns"].notna()).to_numpy()
-    order = np.argsort(ended[good].to_numpy(), kind="stable")
-    return _Series(
-        arrival_ns=np.asarray(ended[good], dtype=np.int64)[order],
-        size=np.asarray(came[good], dtype=np.float64)[order],
-        first_call_ns=int(group["t_ns"].min()),
-        ended_ns=int(ended.max()),
-        reads=len(group),
-        failed=int((~good).sum()),
-        block=block,
-    )
+    return table.astype({name: rows[name].dtype for name in SERIES}).astype({**whole, "holds": "boolean", "why": "str"})
 
 
 def _limit(states: pd.DataFrame, key: dict[str, Any]) -> _Limit:
@@ -221,36 +128,7 @@ def _limit(states: pd.DataFrame, key: dict[str, Any]) -> _Limit:
     return _Limit(None if pd.isna(backend) else backend, *(None if pd.isna(value) else int(value) for value in (size, period)))
 
 
-def _starts(arrival_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where each burst begins: the border between pauses and gaps that leaves the beginnings most regular."""
-    every = np.arange(arrival_ns.size)
-    gaps = np.maximum(np.diff(arrival_ns).astype(np.float64), _LEAST_GAP_NS)
-    if gaps.size < FEWEST_PERIODS:
-        return every
-    ordered = np.sort(gaps)
-    borders = np.flatnonzero(ordered[1:] >= _BREAK * ordered[:-1])
-    choices = [every]
-    for border in borders:
-        between = math.sqrt(ordered[border] * ordered[border + 1])
-        starts = np.concatenate(([0], np.flatnonzero(gaps > between) + 1))
-        if starts.size >= FEWEST_PERIODS:
-            choices.append(starts)
-    return min(choices, key=lambda starts: _irregularity(np.diff(arrival_ns[starts]).astype(np.float64)))
-
-
-def _irregularity(intervals: Numbers) -> float:
-    """The share of the intervals, or of the time in them, that is not near the interval in which half of the time passes."""
-    ordered = np.sort(intervals)
-    passed = np.cumsum(ordered)
-    usual = ordered[np.searchsorted(passed, passed[-1] / 2)]
-    if not usual:
-        return 1.0
-    off = np.abs(intervals / usual - 1) > _IRREGULAR
-    found = float(max(off.mean(), intervals[off].sum() / passed[-1]))
-    return found if intervals.size >= FEWEST_PERIODS else max(found, _IRREGULAR)  # of two alike little can be concluded
-
-
-def _measure(series: _Series, limit: _Limit) -> dict[str, object]:
+def _measure(series: Series, limit: _Limit) -> dict[str, object]:
     known: dict[str, object] = {
         "reads": series.reads,
         "failed": series.failed,
@@ -262,7 +140,7 @@ def _measure(series: _Series, limit: _Limit) -> dict[str, object]:
         return {**known, **_nothing_came(series, limit)}
     if math.isnan(limit.configured):
         return {**known, **_unlimited(series, limit)}
-    starts = _starts(series.arrival_ns)
+    starts = burst_starts(series.arrival_ns)
     begins = series.arrival_ns[starts].astype(np.float64) / 1e9
     count = np.add.reduceat(series.size, starts)
     ends = series.arrival_ns[np.append(starts[1:], series.size.size) - 1] / 1e9
@@ -284,7 +162,7 @@ def _measure(series: _Series, limit: _Limit) -> dict[str, object]:
     return {**known, **_against(took, came, limit, series, silent_s if stalled else None, paused=paused)}
 
 
-def _nothing_came(series: _Series, limit: _Limit) -> dict[str, object]:
+def _nothing_came(series: Series, limit: _Limit) -> dict[str, object]:
     waited_s = (series.ended_ns - series.first_call_ns) / 1e9
     if math.isnan(limit.configured) or waited_s < FEWEST_PERIODS * limit.read_s(series.block):
         return {"why": f"no read gave a byte in {duration_text(waited_s)}"}
@@ -292,7 +170,7 @@ def _nothing_came(series: _Series, limit: _Limit) -> dict[str, object]:
     return {"bursts": 0, "bytes_per_second": 0.0, "ratio": 0.0, "holds": False, "why": why}
 
 
-def _unlimited(series: _Series, limit: _Limit) -> dict[str, object]:
+def _unlimited(series: Series, limit: _Limit) -> dict[str, object]:
     parts = np.array_split(np.arange(series.size.size), min(_STRETCHES, series.size.size))
     ends = np.array([series.arrival_ns[part[-1]] for part in parts], dtype=np.int64)
     ends[-1] = series.ended_ns
@@ -308,7 +186,7 @@ def _differs(count: Numbers, begins: Numbers, block: int) -> bool:
     if count.size <= FEWEST_PERIODS:
         return False
     usual, took = float(np.median(count[1:-1])), np.diff(begins)
-    return bool(abs(count[0] - usual) > block or abs(took[0] / np.median(took[1:]) - 1) > _IRREGULAR / 2)
+    return bool(abs(count[0] - usual) > block or abs(took[0] / np.median(took[1:]) - 1) > IRREGULAR / 2)
 
 
 def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | None:
@@ -321,7 +199,7 @@ def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | N
 
 
 def _against(
-    took: Numbers, came: Numbers, limit: _Limit, series: _Series, silent_s: float | None, *, paused: bool
+    took: Numbers, came: Numbers, limit: _Limit, series: Series, silent_s: float | None, *, paused: bool
 ) -> dict[str, object]:
     rate, low, high = _with_interval(came, took)
     factor, unclear = rate / limit.configured, _resolution(series, took, came, limit)
@@ -358,7 +236,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _resolution(series: _Series, took: Numbers, came: Numbers, limit: _Limit) -> float:
+def _resolution(series: Series, took: Numbers, came: Numbers, limit: _Limit) -> float:
     """The share of the bytes counted that whole reads cannot tell: a read that spans two bursts counts in the later one.
 
     None spans where reads gave what was there instead of waiting for a whole block, nor where a burst is a whole number of reads,

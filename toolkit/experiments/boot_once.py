@@ -9,14 +9,14 @@ from typing import Any
 
 from toolkit.errors import LabError, UnavailableError
 from toolkit.experiments.boot_plan import Boot, BootPlan, Cell
-from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.experiments.made_guests import check_backend, device_row, script_of
 from toolkit.guests.reader import program, readings
 from toolkit.guests.recorded import RecordedGuest, recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_feeders import FEEDERS, find_feeder
 from toolkit.lab_kernels import GuestKernel
 
-__all__ = ["boot_once", "check_backend", "device_row", "guest_for"]
+__all__ = ["boot_once", "guest_for"]
 
 _SCRIPT = Path(__file__).with_name("readiness.sh")
 _ASK_BYTES, _ASKS = 32, 64
@@ -39,11 +39,10 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
     check_backend(device)
     feeder, files = feeder_for(cell)
     settings = {"asked": cell.asked, "budget_s": f"{plan.budget_s:.0f}", "watch_s": f"{plan.watch_s:.0f}", "feeder": feeder}
-    script = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8")
     trust = "on" if cell.rdrand == "trusted" else "off"
     return TinyGuest(
         name=name,
-        script=script,
+        script=script_of(_SCRIPT, settings),
         kernel=kernel,
         rng=device,
         cpu=_CPU[cell.rdrand],
@@ -51,18 +50,6 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
         append=f"random.trust_cpu={trust} random.trust_bootloader=off",
         files={"lab/ask": program("getrandom", _ASK_BYTES, 0.0 if cell.asked == "nothing" else plan.budget_s, _ASKS), **files},
     )
-
-
-def check_backend(device: Unlimited | RngLimit | None) -> None:
-    """Refuse a virtio-rng whose backend is a device that this host has not.
-
-    Raises
-    ------
-    UnavailableError
-        Names the device.
-    """
-    if device is not None and device.backend.startswith("/") and not Path(device.backend).exists():
-        raise UnavailableError(f"This host has no {device.backend} to feed a guest's virtio-rng", "Give another backend.")
 
 
 def feeder_for(cell: Cell) -> tuple[str, dict[str, bytes]]:
@@ -160,16 +147,6 @@ def _asked_for(boot: Boot, plan: BootPlan) -> dict[str, Any]:
         "remedy": cell.remedy,
         "asked": cell.asked,
         "budget_s": plan.budget_s,
-    }
-
-
-def device_row(device: Unlimited | RngLimit | None) -> dict[str, Any]:
-    """Columns of a virtio-rng, as its host configured it."""
-    limit = device if isinstance(device, RngLimit) else None
-    return {
-        "virtio_rng_backend": device.backend if device is not None else None,
-        "virtio_rng_max_bytes": limit.max_bytes if limit else None,
-        "virtio_rng_period_ms": limit.period_ms if limit else None,
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import shlex
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import LabError, UnavailableError, UsageError
-from toolkit.experiments.boot_once import check_backend, device_row
+from toolkit.experiments.made_guests import check_backend, device_row, script_of
 from toolkit.guests.devices import Backend, RngLimit, Unlimited, check_rng
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
@@ -201,8 +200,7 @@ def _measure(
     for spec, files in zip(specs, results, strict=True):
         said = recorded(files)
         common = {"guest": spec.name, "boot_id": said.boot_id or str(uuid.uuid4())}
-        ready = {"crng_ready": said.state.crng_ready_s is not None} if said.state.kernel_log == "complete" else {}
-        states.append({**said.state.row(), **device_row(drain.rng), **ready, **common})
+        states.append({**said.state_row(), **device_row(drain.rng), **common})
         rows += [{**row, **common} for row in _rows(drain, files)]
     if not rows:
         raise guests[0].failed("drew nothing")
@@ -218,7 +216,7 @@ def _guest(drain: Drain, name: str, kernel: GuestKernel | None) -> TinyGuest:
         files[f"lab/read.{number}"] = program(source, _BLOCK_BYTES, drain.watch_s, _records(drain), rest_s=rest_s)
     return TinyGuest(
         name=name,
-        script="".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8"),
+        script=script_of(_SCRIPT, settings),
         kernel=kernel,
         rng=drain.rng,
         append="random.trust_cpu=on",

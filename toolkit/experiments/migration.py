@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 import uuid
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UsageError
-from toolkit.experiments.boot_once import device_row
+from toolkit.experiments.made_guests import device_row, read_row, script_of
 from toolkit.experiments.rates import named, reading_for
 from toolkit.guests.devices import RngLimit, Unlimited, check_rng
 from toolkit.guests.moving import Moved, move
-from toolkit.guests.reader import Reading, program, readings
-from toolkit.guests.recorded import RecordedGuest, recorded
+from toolkit.guests.reader import program, readings
+from toolkit.guests.recorded import recorded
 from toolkit.guests.tiny import TinyGuest, TinyGuestRuns, boot_tiny
 from toolkit.lab_kernels import GuestKernel
 from toolkit.progress import Progress, part, silent
@@ -48,7 +47,6 @@ _READS_PER_S = 20_000
 # The kernel's own draws come twice on either side, and matter if they are more of what it gives than this.
 _DISTURBED_SHARE = 0.03
 _DRAWN_BYTES = 128
-_ETIMEDOUT = 110
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,10 @@ def move_while_reading(
     frames = {
         "moves": run.frame("moves", [{**row, **sides_row, **common}]),
         "source_reads": run.frame(
-            "source_reads", [{**_read(call, end_ns), "block_bytes": _block(source, destination), **common} for call in calls]
+            "source_reads",
+            [{**read_row(call, end_ns), "source": _SOURCE, "block_bytes": _block(source, destination), **common} for call in calls],
         ),
-        "rng_state": run.frame("rng_state", [{**_state(said), **common}]),
+        "rng_state": run.frame("rng_state", [{**said.state_row(), **common}]),
     }
     for table, frame in frames.items():
         store.append(table, frame)
@@ -250,7 +249,7 @@ def _guest(
     }
     spec = TinyGuest(
         name=name,
-        script="".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8"),
+        script=script_of(_SCRIPT, settings),
         kernel=kernel,
         rng=device,
         append="random.trust_cpu=on",
@@ -316,20 +315,3 @@ def _ns(seconds: float) -> int:
 
 def _side(name: str, device: Unlimited | RngLimit) -> dict[str, Any]:
     return {column.replace("virtio_rng", name): value for column, value in device_row(device).items()}
-
-
-def _state(said: RecordedGuest) -> dict[str, Any]:
-    ready = {"crng_ready": said.state.crng_ready_s is not None} if said.state.kernel_log == "complete" else {}
-    return {**said.state.row(), **ready}
-
-
-def _read(call: Reading, end_ns: int) -> dict[str, Any]:
-    """A read as a row of ``source_reads``; one that was still waiting when all ended has what it had waited by then."""
-    waiting = call.returned_ns is None
-    return {
-        "t_ns": call.called_ns,
-        "source": _SOURCE,
-        "wait_ns": (call.returned_ns or max(end_ns, call.called_ns)) - call.called_ns,
-        "read_bytes": call.read_bytes,
-        "errno": _ETIMEDOUT if waiting else call.errno,
-    }

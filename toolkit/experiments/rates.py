@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import LabError, NotMeasuredWarning, UnavailableError, UsageError
-from toolkit.experiments.boot_once import check_backend, device_row
+from toolkit.experiments.made_guests import check_backend, device_row, read_row, script_of
 from toolkit.guests.devices import RngLimit, Unlimited
-from toolkit.guests.reader import Reading, program, readings
+from toolkit.guests.reader import program, readings
 from toolkit.guests.recorded import recorded
 from toolkit.guests.short_answers import REQUEST_BYTES, STALLS, behind, fits, mislays, next_fitting
 from toolkit.guests.tiny import TinyGuest, boot_tiny
@@ -42,7 +41,6 @@ _READS_A_BURST = 24
 # What the kernel's own draws may take of all before they matter.
 _DISTURBED_SHARE = 0.002
 _SLACK_S = 150.0
-_ETIMEDOUT = 110
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ def _measure(
     read = program(_SOURCE, plan.block_bytes, plan.watch_s, plan.most_reads, pause_s=_POLL_S if plan.polled else None)
     spec = TinyGuest(
         name=name,
-        script="".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()) + _SCRIPT.read_text(encoding="utf-8"),
+        script=script_of(_SCRIPT, settings),
         kernel=kernel,
         rng=device,
         # The guest has all it needs from its processor: no one else wants the device's bytes.
@@ -251,10 +249,9 @@ def _measure(
             raise guest.failed("read nothing from its virtio-rng")
     said = recorded(files)
     common = {"guest": name, "boot_id": said.boot_id or str(uuid.uuid4())}
-    ready = {"crng_ready": said.state.crng_ready_s is not None} if said.state.kernel_log == "complete" else {}
-    state = {**said.state.row(), **device_row(device), **ready, **common}
+    state = {**said.state_row(), **device_row(device), **common}
     end_ns = calls[0].called_ns + round(plan.watch_s * 1e9)
-    rows = [{**_row(call, end_ns), "source": _SOURCE, "block_bytes": plan.block_bytes, **common} for call in calls]
+    rows = [{**read_row(call, end_ns), "source": _SOURCE, "block_bytes": plan.block_bytes, **common} for call in calls]
     return state, rows, _stall(device, draw_s) if thread == b"stalled" else None
 
 
@@ -268,15 +265,3 @@ def _stall(device: Unlimited | RngLimit, draw_s: int) -> LabError:
             f"Give {next_fitting(device.max_bytes)} bytes in place of {device.max_bytes}; see docs/lab.md.",
         )
     return LabError(what, "Look whether what feeds it on the host gives anything.")
-
-
-def _row(call: Reading, end_ns: int) -> dict[str, Any]:
-    """A read as a row of ``source_reads``."""
-    end = call.returned_ns or max(end_ns, call.called_ns)
-    silent_then = call.returned_ns is None
-    return {
-        "t_ns": call.called_ns,
-        "wait_ns": end - call.called_ns,
-        "read_bytes": call.read_bytes,
-        "errno": _ETIMEDOUT if silent_then else call.errno,
-    }

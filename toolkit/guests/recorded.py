@@ -50,6 +50,11 @@ class RecordedGuest:
     notes_s: dict[str, float]
     busy_s: float | None
 
+    def state_row(self) -> dict[str, object]:
+        """Columns of ``rng_state``. A recorded machine cannot be asked whether it is ready; the log of all of its boot tells."""
+        row = self.state.row()
+        return {**row, "crng_ready": self.state.crng_ready_s is not None} if self.state.kernel_log == "complete" else row
+
 
 def recorded(files: Mapping[str, bytes]) -> RecordedGuest:
     """Read what ``record_machine`` of ``tiny_init.sh`` left.
