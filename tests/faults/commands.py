@@ -23,13 +23,17 @@ WORDS: dict[str, list[str]] = {
     "notebooks": ["--no-browser"],
 }
 
+#: Those that keep nothing, and have no store.
+STORELESS = ["fips"]
+
 #: Those that write into the store they are given.
 STORING = ["doctor", "watch", "sources", "allocate", "extents", "measure"]
 
 
 def names() -> list[str]:
-    """The names of all commands that there are."""
-    return [str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback]
+    """The names of all commands that have a store."""
+    every = [str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback]
+    return [name for name in every if name not in STORELESS]
 
 
 #: What runs commands one after the other in one process, each through the program's own beginning: the imports are what takes time.

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["at_once"]
+__all__ = ["ASLEEP_S", "at_once"]
+
+#: The kernel may give a Ctrl-C to any thread, and Python acts on it when the main thread next wakes: it never sleeps longer.
+ASLEEP_S = 0.2
 
 _T = TypeVar("_T")
 
@@ -55,6 +58,14 @@ def at_once(questions: Sequence[Callable[[], _T]], most: int = 8) -> Iterator[tu
         threading.Thread(target=ask, name=f"toolkit asking {number}", daemon=True).start()
     try:
         for _ in questions:
-            yield came.get()
+            yield _next(came)
     finally:
         ended.set()  # what was not asked yet is not asked any more
+
+
+def _next(came: queue.SimpleQueue[tuple[int, _T | BaseException]]) -> tuple[int, _T | BaseException]:
+    while True:
+        try:
+            return came.get(timeout=ASLEEP_S)
+        except queue.Empty:
+            continue

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Coroutine
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError
 
 from toolkit.errors import LabError
+from toolkit.guests.at_once import ASLEEP_S
 from toolkit.markup import visible
 
 __all__ = ["Event", "Monitor", "execute"]
@@ -158,13 +160,16 @@ class Monitor:
         return False
 
     def _wait(self, work: Coroutine[Any, Any, Any], asked: str, timeout_s: float) -> Any:
-        """Let the loop do it, while this thread waits where a signal still reaches it."""
+        """Let the loop do it, while this thread never sleeps so long that an interrupt would be late."""
         if self._loop is None:
             work.close()
             raise LabError(f"QEMU's monitor cannot be asked for {asked}: the thread for it does not start")
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout_s), self._loop)
+        deadline = time.monotonic() + timeout_s + _SLACK_S
         try:
-            return future.result(timeout_s + _SLACK_S)
+            while not future.done() and time.monotonic() < deadline:
+                concurrent.futures.wait([future], ASLEEP_S)
+            return future.result(0)
         except ExecuteError as error:
             raise LabError(f"QEMU refuses {asked}: {visible(str(error))}") from error
         except concurrent.futures.CancelledError as error:
