@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import LabError, UnavailableError, UsageError
-from toolkit.experiments.made_guests import check_backend, device_row, script_of
+from toolkit.experiments.made_guests import check_backend, device_row, read_row, script_of
 from toolkit.guests.devices import Backend, RngLimit, Unlimited, check_rng
 from toolkit.guests.reader import Reading, program, readings
 from toolkit.guests.recorded import recorded
@@ -259,14 +259,7 @@ def _rows(drain: Drain, files: dict[str, bytes]) -> list[dict[str, Any]]:
 
 
 def _row(call: Reading, end_ns: int | None) -> dict[str, Any]:
-    end = call.returned_ns or max(end_ns or 0, call.called_ns)
-    return {
-        "t_ns": call.called_ns,
-        "wait_ns": end - call.called_ns,
-        "read_bytes": call.read_bytes,
-        "wait_censored": call.returned_ns is None,
-        "errno": call.errno,
-    }
+    return {**read_row(call, end_ns or 0), "wait_censored": call.returned_ns is None, "errno": call.errno}
 
 
 def _seconds_ns(text: bytes) -> int | None:

@@ -21,6 +21,7 @@ from toolkit.lab_kernels import GuestKernel
 from toolkit.lab_needs import guest_kernel
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
+from toolkit.scratch import LeftOut
 from toolkit.store import Store
 
 if TYPE_CHECKING:
@@ -183,13 +184,8 @@ def _hidden(device: Unlimited | RngLimit, kernel: GuestKernel | None) -> str | N
 
 
 def _left_out(store: Store, run: Run, device: Unlimited | RngLimit, why: LabError | UnavailableError) -> None:
-    row = {
-        "capability": f"rate of a virtio-rng {named(device)}",
-        "available": False,
-        "detail": why.what,
-        "remedy": why.remedy,
-    }
-    store.append("capabilities", run.frame("capabilities", [row]))
+    left_out = LeftOut(f"rate of a virtio-rng {named(device)}", why.what, why.remedy)
+    store.append("capabilities", run.frame("capabilities", [left_out.row()]))
 
 
 def named(device: Unlimited | RngLimit) -> str:
