@@ -20,9 +20,11 @@ from tests.traces import processes_in, traces
 from toolkit.errors import LabError, UsageError
 from toolkit.guests import cpio, tiny
 from toolkit.guests.devices import BACKENDS, RngLimit, Unlimited, check_rng, rng_device
+from toolkit.guests.kernel_image import unpacked
 from toolkit.guests.machine import Places
 from toolkit.guests.recorded import recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
+from toolkit.lab_needs import guest_kernel
 
 LONG_S = 240.0
 EGD = Unlimited(backend="egd")
@@ -203,3 +205,18 @@ def test_limits_that_qemu_cannot_hold_are_refused(size: int, period: int) -> Non
     with pytest.raises(UsageError):
         check_rng(RngLimit(max_bytes=size, period_ms=period))
     check_rng(RngLimit(max_bytes=2**63 - 1, period_ms=2**32 - 1))
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_translated_guest_boots_its_kernel_unpacked(root: Path) -> None:
+    kernel = guest_kernel()
+    assert unpacked(kernel.image.read_bytes()) is not None
+    with boot_tiny([TinyGuest(name="a", script="grep ' _stext$' /proc/kallsyms > /out/text; uname -r > /out/version")], root) as (
+        guest,
+    ):
+        found = guest.result(LONG_S)
+    assert found["version"].decode().strip() == kernel.version
+    # Where it was linked for: what unpacks a kernel in the guest moves it elsewhere (KASLR), by one of some five hundred offsets.
+    if guest.accelerator.name == "tcg":
+        assert found["text"].split()[0] == b"ffffffff81000000"

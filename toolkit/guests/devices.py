@@ -159,10 +159,19 @@ def port_device(port: int) -> dict[str, str | int]:
     }
 
 
-def ports(sockets: list[Path]) -> Iterator[str]:
-    """QEMU's arguments for ports, with the host's end of each."""
+def ports(sockets: list[Path], *, watched: bool = True) -> Iterator[str]:
+    """QEMU's arguments for ports, with the host's end of each.
+
+    Parameters
+    ----------
+    sockets : list of Path
+        The host's ends.
+    watched : bool
+        Whether QEMU's main loop watches each of a device's 64 queues, so that a port's bytes go while the guest runs on. It then
+        looks at all of them for each request of any other device: a sixth of what QEMU does for a guest that draws all it can.
+    """
     for device in range(-(-len(sockets) // _PORTS_OF_A_DEVICE)):
-        yield from ("-device", f"virtio-serial-pci,id=serial{device}")
+        yield from ("-device", f"virtio-serial-pci,id=serial{device}{'' if watched else ',ioeventfd=off'}")
     for port, path in enumerate(sockets):
         yield from ("-chardev", socket_chardev(f"port{port}", path))
         # It takes the driver's name as just another property.

@@ -20,6 +20,7 @@ from toolkit.errors import LabError, UnavailableError, UsageError
 from toolkit.guests import initramfs, qmp
 from toolkit.guests.accelerator import Accelerator, accelerator
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
+from toolkit.guests.kernel_image import bootable
 from toolkit.guests.machine import LabGuest, Places, RngLimit, Unlimited, command_line, port_device, port_name
 from toolkit.lab_needs import can_boot, find_qemu, guest_kernel
 from toolkit.markup import visible
@@ -249,13 +250,14 @@ def boot(
     if not support.available:
         raise UnavailableError(f"Lab guests cannot be booted here: {support.detail}", support.remedy or "")
     qemu, kernel, found = find_qemu(), guest_kernel(), accelerator()
+    image = bootable(kernel.image, found)
     with ScratchFolder(folder) as private:
         places = [Places(private, spec.name) for spec in specs]
         for place in places:
             place.check()
         initramfs.write(specs, places, kernel, _ENVIRONMENT)
         commands = [
-            command_line(spec, place, qemu=qemu, image=kernel.image, accelerator=found.name, init=initramfs.INIT)
+            command_line(spec, place, qemu=qemu, image=image, accelerator=found.name, init=initramfs.INIT)
             for spec, place in zip(specs, places, strict=True)
         ]
         with Kept(commands, [place.console for place in places], private) as processes:

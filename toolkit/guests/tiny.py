@@ -23,6 +23,7 @@ from toolkit.guests.accelerator import Accelerator, accelerator
 from toolkit.guests.devices import CONFINED, EGD, RngLimit, Unlimited, check_rng, egd_feeder, port_name, ports, rng_device
 from toolkit.guests.devices import socket_chardev as chardev
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
+from toolkit.guests.kernel_image import bootable
 from toolkit.guests.machine import Places, check_name
 from toolkit.guests.told import Told
 from toolkit.lab_needs import GuestKernel, find_busybox, find_qemu, guest_kernel
@@ -195,7 +196,7 @@ def boot_tiny(specs: Sequence[TinyGuest], folder: Path | None = None) -> Iterato
             place.check()
             kernel = spec.kernel or guest_kernel()
             _write(place.initramfs, _files(spec, kernel, busybox))
-            commands.append(_command_line(spec, place, qemu, kernel.image, found.name))
+            commands.append(_command_line(spec, place, qemu, bootable(kernel.image, found), found.name))
             logs.append(place.console)
         for spec, place in zip(specs, places, strict=True):
             if spec.rng is not None and spec.rng.backend == EGD:
@@ -253,6 +254,6 @@ def _command_line(spec: TinyGuest, place: Places, qemu: str, image: Path, how: s
         *("-chardev", "file,id=console,path=/dev/stdout", "-serial", "chardev:console"),
         *("-chardev", chardev("qmp", place.qmp), "-mon", "chardev=qmp,mode=control"),
         *rng_device(spec.rng, place.egd, translated=how == "tcg"),
-        *ports([place.socket(0)]),
+        *ports([place.socket(0)], watched=how != "tcg"),
         *(("-incoming", "defer") if spec.incoming else ()),
     ]
