@@ -59,6 +59,10 @@ def test_a_limit_is_recovered_within_a_percent(max_bytes: int, period_ms: int, b
     seed=st.integers(0, 99),
 )
 @example(max_bytes=1, period_ms=50, block=52, periods=5, jitter=0.0, stock=64, seed=0)
+@example(max_bytes=1, period_ms=50, block=29, periods=4, jitter=0.0, stock=64, seed=0)
+@example(max_bytes=33, period_ms=50, block=33, periods=4, jitter=0.0, stock=64, seed=0)
+@example(max_bytes=254, period_ms=50, block=27, periods=4, jitter=0.0, stock=64, seed=0)
+@example(max_bytes=2, period_ms=50, block=55, periods=4, jitter=0.0, stock=64, seed=0)
 def test_any_limit_is_recovered_as_far_as_whole_reads_can_tell(
     max_bytes: int, period_ms: int, block: int, periods: int, jitter: float, stock: int, seed: int
 ) -> None:
@@ -70,7 +74,9 @@ def test_any_limit_is_recovered_as_far_as_whole_reads_can_tell(
     if pd.isna(found["ratio"]):
         assert "needed" in found["why"]
     else:
-        assert found["ratio"] == pytest.approx(1.0, abs=0.01 + 1.05 * found["resolution_fraction"])
+        # What it says is open is a share of what it counted.
+        assert found["ratio"] * (1 - found["resolution_fraction"]) <= 1.01
+        assert found["ratio"] * (1 + found["resolution_fraction"]) >= 0.99
         assert found["holds"] is not False
         assert pd.isna(found["holds"]) or found["holds"]
 

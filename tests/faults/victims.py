@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import mmap
 import os
@@ -393,6 +394,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(life.row()) + "\n")
         sys.stdout.flush()
 
+    # What was imported has not to be gone through, and so copied, as each of them ends.
+    gc.freeze()
     whole: dict[str, Life] = {}
     for life in live(arena, ((Life(kind), 1) for kind in KINDS for _ in range(AT_ONCE))):
         say(life)

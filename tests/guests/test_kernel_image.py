@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from toolkit.guests.accelerator import Accelerator
@@ -80,6 +80,7 @@ def test_what_qemu_could_not_start_stays_packed(packed: bytes, tmp_path: Path) -
     assert bootable(kernel, TCG) == kernel
 
 
+@example(noise=b"\x80", place=39)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_a_damaged_image_is_never_an_error(noise: bytes, place: int) -> None:
     whole = elf()

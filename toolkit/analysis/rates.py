@@ -144,7 +144,7 @@ def _measure(series: Series, limit: _Limit) -> dict[str, object]:
     begins = series.arrival_ns[starts].astype(np.float64) / 1e9
     count = np.add.reduceat(series.size, starts)
     ends = series.arrival_ns[np.append(starts[1:], series.size.size) - 1] / 1e9
-    first = 1 if _differs(count, begins, series.block) else 0
+    first = 1 if _differs(count, begins, series.block, limit) else 0
     took, came = np.diff(begins[first:]), count[first:-1]
     known |= {
         "bursts": starts.size,
@@ -159,7 +159,7 @@ def _measure(series: Series, limit: _Limit) -> dict[str, object]:
     elif (lacking := _too_short(took, limit, starts.size, first)) is not None:
         return {**known, "why": lacking}
     paused = starts.size < series.size.size or series.block >= (limit.max_bytes or 0)
-    return {**known, **_against(took, came, limit, series, silent_s if stalled else None, paused=paused)}
+    return {**known, **_against(took, came, limit, series, silent_s if stalled else None, paused=paused, settled=first > 0)}
 
 
 def _nothing_came(series: Series, limit: _Limit) -> dict[str, object]:
@@ -181,11 +181,17 @@ def _unlimited(series: Series, limit: _Limit) -> dict[str, object]:
     return {"bytes_per_second": rate, "low": low, "high": high, "why": why}
 
 
-def _differs(count: Numbers, begins: Numbers, block: int) -> bool:
-    """Whether the first burst is of another size than those that follow by more than a read, or came at another distance."""
+def _differs(count: Numbers, begins: Numbers, block: int, limit: _Limit) -> bool:
+    """Whether the first burst is to be left out: bytes lay ready before it, or the quota was in use, or that cannot be excluded.
+
+    It is of another size than those that follow, or came at another distance. Where a read takes several periods, neither may show.
+    Where few bursts are left without it, it is left out for a size that is off by more than a read.
+    """
     if count.size <= FEWEST_PERIODS:
         return False
     usual, took = float(np.median(count[1:-1])), np.diff(begins)
+    if count.size > FEWEST_PERIODS + 1 and (block > (limit.max_bytes or 0) or count[0] != usual):
+        return True
     return bool(abs(count[0] - usual) > block or abs(took[0] / np.median(took[1:]) - 1) > IRREGULAR / 2)
 
 
@@ -199,10 +205,10 @@ def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | N
 
 
 def _against(
-    took: Numbers, came: Numbers, limit: _Limit, series: Series, silent_s: float | None, *, paused: bool
+    took: Numbers, came: Numbers, limit: _Limit, series: Series, silent_s: float | None, *, paused: bool, settled: bool
 ) -> dict[str, object]:
     rate, low, high = _with_interval(came, took)
-    factor, unclear = rate / limit.configured, _resolution(series, took, came, limit)
+    factor, unclear = rate / limit.configured, _resolution(series, took, came, limit, settled=settled)
     least, most = factor * (1 - unclear), factor * (1 + unclear)
     why: str | None = None
     if silent_s is not None:
@@ -236,21 +242,20 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _resolution(series: Series, took: Numbers, came: Numbers, limit: _Limit) -> float:
+def _resolution(series: Series, took: Numbers, came: Numbers, limit: _Limit, *, settled: bool) -> float:
     """The share of the bytes counted that whole reads cannot tell: a read that spans two bursts counts in the later one.
 
     None spans where reads gave what was there instead of waiting for a whole block, nor where a burst is a whole number of reads,
-    or a read of bursts, and all bursts were of one size and, where a read takes several, equally far apart.
+    or a read of bursts, and all bursts were of one size and, where a read takes several, equally far apart. A first burst that
+    counts (nothing is ``settled`` before it) may have had a read and its parts of what lay ready.
     """
     quota, block = limit.max_bytes or 0, series.block
-    fits = quota % block == 0 or block % quota == 0
     if (series.size < block).any():
         return 0.0
-    if fits and (came == came[0]).all():
-        # A first read of several bursts is quicker by what lay ready, and as large as the others.
-        regular = block <= quota or float(np.ptp(took)) < (limit.period_ms or 0) / 2000
-        return 0.0 if regular else block / float(came.sum())
-    return min(block, quota) / float(came.sum())
+    even = block <= quota or float(np.ptp(took)) < (limit.period_ms or 0) / 2000
+    if (quota % block == 0 or block % quota == 0) and even and (came == came[0]).all():
+        return 0.0
+    return (min(block, quota) if settled else 3 * block) / float(came.sum())
 
 
 def _with_interval(came: Numbers, took: Numbers) -> tuple[float, float, float]:

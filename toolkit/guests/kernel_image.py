@@ -85,7 +85,7 @@ def unpacked(image: bytes) -> bytes | None:
     try:
         kernel = _unpack(_payload(image))
         return kernel if any(note == (_PVH_OWNER, _PVH_ENTRY) for note in _notes(kernel)) else None
-    except (struct.error, lzma.LZMAError, zlib.error, OSError):
+    except (struct.error, OverflowError, lzma.LZMAError, zlib.error, ValueError, OSError):
         return None
 
 

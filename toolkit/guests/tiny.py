@@ -11,6 +11,7 @@ import contextlib
 import lzma
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ class TinyGuestRuns:
         except TimeoutError:
             raise self.failed(f"gave no result within {timeout_s:.0f} s") from None
         except EOFError:
-            self._process.ended(LAST_WORDS_S)
+            self._let_finish()
             raise self.failed("ended before it gave its result") from None
         except ValueError as error:
             raise self.failed(f"gave a result that is none ({error})") from None
@@ -136,6 +137,17 @@ class TinyGuestRuns:
         # proc(5): utime and stime are fields 14 and 15; a name in brackets is the second.
         user, system = text.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _let_finish(self) -> None:
+        """Wait for its end, and until all that it printed is taken down: its keeper may do that a moment later."""
+        self._process.ended(LAST_WORDS_S)
+        deadline, before = time.monotonic() + LAST_WORDS_S, -1
+        while time.monotonic() < deadline:
+            there = self.console.stat().st_size if self.console.exists() else 0
+            if there and there == before:
+                return
+            before = there
+            time.sleep(LAST_WORDS_S / 8)
 
     def failed(self, how: str) -> LabError:
         """The error that says what it did, and how its console ends."""
