@@ -212,10 +212,12 @@ def test_limits_that_qemu_cannot_hold_are_refused(size: int, period: int) -> Non
 def test_a_translated_guest_boots_its_kernel_unpacked(root: Path) -> None:
     kernel = guest_kernel()
     assert unpacked(kernel.image.read_bytes()) is not None
-    with boot_tiny([TinyGuest(name="a", script="grep ' _stext$' /proc/kallsyms > /out/text; uname -r > /out/version")], root) as (
-        guest,
-    ):
+    spec = TinyGuest(name="a", script="grep ' _stext$' /proc/kallsyms > /out/text; uname -r > /out/version")
+    with boot_tiny([spec], root) as (guest,):
+        guest.stay_on_one_cpu()
+        where = [os.sched_getaffinity(int(path.name)) for path in Path(f"/proc/{guest.pid}/task").iterdir()]
         found = guest.result(LONG_S)
+    assert {len(each) for each in where} == {1 if guest.accelerator.name == "tcg" else len(os.sched_getaffinity(0))}
     assert found["version"].decode().strip() == kernel.version
     # Where it was linked for: what unpacks a kernel in the guest moves it elsewhere (KASLR), by one of some five hundred offsets.
     if guest.accelerator.name == "tcg":

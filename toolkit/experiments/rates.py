@@ -236,6 +236,7 @@ def _measure(
         files={"lab/read": read},
     )
     with boot_tiny([spec], folder) as (guest,):
+        guest.stay_on_one_cpu()
         # Three attempts at most, if something else drew from the device meanwhile.
         files = guest.result(3 * (_whole_s(plan) + plan.watch_s + draw_s) + _SLACK_S)
         thread = files.get("thread", b"").strip()
