@@ -277,6 +277,12 @@ def test_a_limit_that_holds_and_one_that_does_not_are_told_apart() -> None:
     assert "10.0 % slower than its limit" in words(said[1:])
 
 
+def test_a_guest_that_draws_just_what_its_limit_gives_shows_no_bursts_and_is_not_said_to() -> None:
+    reads = made_lab.limited_reads(100_000, 100, 64, 6, guest="a", speed=2.0, read_us=55.65)
+    (said,) = findings_lab.rates(reads, made_lab.limits(("a", 100_000, 100)))
+    assert "with no pause between periods: the guest drew no faster than that: it holds within 5 %." in words([said])
+
+
 def test_guests_that_share_are_said_with_their_index() -> None:
     said = words(findings_lab.fairness(pd.concat([made_lab.drain_reads(n, 1, scenario="fairness") for n in (1, 2)])))
     assert "one guest on rng-random gets" in said

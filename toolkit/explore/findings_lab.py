@@ -145,11 +145,13 @@ def rates(source_reads: pd.DataFrame, rng_state: pd.DataFrame) -> list[Fragment]
         if not math.isfinite(row.bytes_per_second):
             said.append(sentence("<b>{}</b>: no rate is known: {}.", limit, row.why))
             continue
-        burst = (
-            ""
-            if math.isnan(row.burst_bytes)
-            else f", in bursts of {bytes_text(row.burst_bytes)} every {duration_text(row.period_s)}"
-        )
+        if math.isnan(row.burst_bytes):
+            burst = ""
+        elif pd.isna(row.why) and row.period_s < float(row.virtio_rng_period_ms) / 2000:
+            # Each read came by itself, although a period holds many: the reader was busy for all of it.
+            burst = ", with no pause between periods: the guest drew no faster than that"
+        else:
+            burst = f", in bursts of {bytes_text(row.burst_bytes)} every {duration_text(row.period_s)}"
         holds = "it holds within 5 %" if pd.isna(row.why) else row.why
         measured, ratio = rate_text(row.bytes_per_second), f"{100 * row.ratio:.1f} %"
         configured = rate_text(row.configured_bytes_per_second)
