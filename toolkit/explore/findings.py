@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit.analysis.capabilities import newest
+from toolkit.analysis.machines import machines as machines_of
 from toolkit.analysis.stats import medians
 from toolkit.analysis.throughput import throughput as rates_of
 from toolkit.markup import Fragment, bullets, paragraph, sentence
@@ -52,20 +53,19 @@ def machines(runs: pd.DataFrame, host: str | None = None, run: str | None = None
     if runs.empty:
         return [sentence("No run is recorded in this store{}.", " for the host and run chosen" if host or run else "")]
     said = []
-    for name, of_host in runs.groupby("host", sort=True):
-        last = of_host.sort_values("started_utc").iloc[-1]
+    for last in machines_of(runs).sort_values("host", kind="stable").to_dict("records"):
         under = "on bare metal, as far as it says" if pd.isna(last["hypervisor"]) else f"a virtual machine ({last['hypervisor']})"
         memory = "unknown memory" if pd.isna(last["memory_bytes"]) else bytes_text(float(last["memory_bytes"]))
         said.append(
             sentence(
                 "<b>{}</b>: {}, {} CPUs, {}, kernel {}, {}; {}, the last on {} by <code>{}</code>.",
-                name,
+                last["host"],
                 last["cpu_model"] if pd.notna(last["cpu_model"]) else "processor unknown",
                 "?" if pd.isna(last["cpu_count"]) else int(last["cpu_count"]),
                 memory,
                 last["kernel"],
                 under,
-                "1 run" if len(of_host) == 1 else f"{len(of_host):,} runs",
+                "1 run" if last["machine_runs"] == 1 else f"{last['machine_runs']:,} runs",
                 f"{last['started_utc']:%Y-%m-%d %H:%M} UTC",
                 last["command"],
             )

@@ -68,9 +68,10 @@ def provenance(runs: pd.DataFrame, store: Path, made: datetime | None = None) ->
         When the report was made; now by default.
     """
     ordered = runs.sort_values("started_utc", ascending=False, kind="stable")
-    facts = [("machine", told) for told in machines(runs)[:MACHINES]]
-    if runs["host"].nunique() > MACHINES:
-        facts.append(("and", f"{runs['host'].nunique() - MACHINES} more machines"))
+    told = machines(runs)
+    facts = [("machine", each) for each in told[:MACHINES]]
+    if len(told) > MACHINES:
+        facts.append(("and", f"{len(told) - MACHINES} more machine{'s' if len(told) > MACHINES + 1 else ''}"))
     facts += [
         ("measured", _when(ordered) or "nothing"),
         ("toolkit", _toolkit_versions(ordered)),
@@ -92,8 +93,9 @@ def _command(arguments: Sequence[str]) -> str:
 
 def machines(runs: pd.DataFrame) -> list[str]:
     """Each machine in words, as its newest run found it; the one that measured last comes first."""
-    ordered = runs.sort_values("started_utc", ascending=False, kind="stable")
-    return [_machine(row) for row in ordered.drop_duplicates("host").itertuples(index=False)]
+    from toolkit.analysis.machines import machines as machines_of
+
+    return [_machine(row) for row in machines_of(runs).itertuples(index=False)]
 
 
 def _machine(row: Any) -> str:
