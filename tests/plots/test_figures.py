@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import subprocess
 import sys
@@ -104,16 +105,22 @@ FIGURES: dict[str, Callable[[], plots.AltFigure]] = {
 }
 
 
+@functools.cache
+def shown(name: str) -> plots.AltFigure:
+    """A figure, drawn up once for all that is asked of it."""
+    return FIGURES[name]()
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_words_lie_on_each_other_or_leave_the_figure(name: str) -> None:
-    figure = FIGURES[name]()
+    figure = shown(name)
     assert drawn.overlaps(figure) == []
     assert drawn.outside(figure) == []
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_says_what_it_shows_with_numbers(name: str) -> None:
-    text = plots.alt(FIGURES[name]())
+    text = plots.alt(shown(name))
     assert any(letter.isdigit() for letter in text)
     assert len(text) > 40
     assert "\n" not in text
@@ -122,7 +129,7 @@ def test_a_figure_says_what_it_shows_with_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_picture_is_crisp_and_fits_the_page(name: str) -> None:
-    data = plots.png(FIGURES[name]())
+    data = plots.png(shown(name))
     width, _height = struct.unpack(">II", data[16:24])
     assert 2 * 600 <= width <= 2 * 760
     assert b"Software" not in data
