@@ -39,7 +39,7 @@ GUESTS = [
     ["lab", "readiness", "--plan", "reference", "--seed", str(SEED)],
     ["lab", "remedies", "--seed", str(SEED)],
     ["lab", "rates", "--bytes", "16", "--bytes", "1KiB"],
-    # By themselves: without KVM a guest reaches a megabyte a second on a quick machine that has nothing else to do, and no more.
+    # By themselves: without KVM a guest reaches a megabyte a second only where the machine has nothing else to do.
     ["lab", "rates", "--bytes", "100KiB", "--no-unlimited"],
     ["lab", "drain", "--seed", str(SEED)],
 ]
