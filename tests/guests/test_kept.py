@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from toolkit.errors import LabError
 from toolkit.guests.keeper import MOST_LOG_BYTES
-from toolkit.guests.kept import Kept
+from toolkit.guests.kept import Kept, Process
 
 _OWNER = """
 import os, sys, time
@@ -78,11 +79,15 @@ def test_what_is_kept_ends_when_the_body_raises(tmp_path: Path) -> None:
         assert _end(handles)
 
 
+def _keeper_of(process: Process) -> int:
+    parent = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent != os.getpid()
+    return parent
+
+
 def test_what_is_kept_ends_with_a_killed_keeper(tmp_path: Path) -> None:
     with Kept([["sleep", "1000"]], [tmp_path / "log"], tmp_path) as (process,):
-        parent = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
-        assert parent != os.getpid()
-        os.kill(parent, signal.SIGKILL)
+        os.kill(_keeper_of(process), signal.SIGKILL)
         assert process.ended(30)
 
 
@@ -115,6 +120,22 @@ def test_the_log_holds_the_end_of_what_was_printed_and_never_grows_beyond_its_bo
             time.sleep(0.02)
         assert process.log.read_bytes().endswith(b"x\nlast\n")
         assert process.log.stat().st_size <= MOST_LOG_BYTES
+
+
+def test_what_it_printed_last_is_there_when_its_keeper_was_late(tmp_path: Path) -> None:
+    with Kept(
+        [["sh", "-c", "until [ -e $0 ]; do sleep 0.05; done; echo last", str(tmp_path / "go")]], [tmp_path / "log"], tmp_path
+    ) as (process,):
+        keeper = _keeper_of(process)
+        os.kill(keeper, signal.SIGSTOP)
+        later = threading.Timer(0.5, os.kill, (keeper, signal.SIGCONT))
+        (tmp_path / "go").touch()
+        assert process.ended(30)
+        assert process.log.read_bytes() == b""
+        later.start()
+        process.let_finish()
+        later.join()
+        assert process.log.read_bytes() == b"last\n"
 
 
 def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,17 @@ class Process:
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
+
+    def let_finish(self) -> None:
+        """Wait for its end, and until all that it printed is taken down: its keeper may do that a moment later."""
+        self.ended(LAST_WORDS_S)
+        deadline, before = time.monotonic() + LAST_WORDS_S, -1
+        while time.monotonic() < deadline:
+            there = self.log.stat().st_size if self.log.exists() else 0
+            if there and there == before:
+                return
+            before = there
+            time.sleep(LAST_WORDS_S / 8)
 
 
 class Kept:

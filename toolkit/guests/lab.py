@@ -181,6 +181,13 @@ class BootedGuest:
         shown = " | ".join(lines[-_SHOWN_LINES:]) or "nothing"
         return LabError(f"The lab guest {self.name!r} {how}; the end of its console: {shown}", remedy)
 
+    def ended_without(self, words: bytes) -> bool:
+        """Whether it has ended, and its console never had these words."""
+        if self.alive():
+            return False
+        self._process.let_finish()
+        return words not in self.said()
+
     def _tell(self, command: str, **arguments: str | int) -> None:
         if not self.alive():
             raise self.failed("is off", "Boot it again.")
@@ -273,7 +280,6 @@ def _await(guests: Sequence[BootedGuest], patience_s: float, progress: Progress)
     """Until each has started its command."""
     deadline = time.monotonic() + patience_s
     waiting = list(guests)
-    ended: dict[str, float] = {}
     while True:
         late = time.monotonic() > deadline
         waiting = [guest for guest in waiting if _STARTS not in guest.said()]
@@ -281,7 +287,7 @@ def _await(guests: Sequence[BootedGuest], patience_s: float, progress: Progress)
         if not waiting:
             return
         for guest in waiting:
-            if not guest.alive() and time.monotonic() > ended.setdefault(guest.name, time.monotonic()) + LAST_WORDS_S / 4:
+            if guest.ended_without(_STARTS):
                 raise guest.failed("ended before it started its command", "Run: toolkit doctor, which shows what lab guests need.")
         if late:
             remedy = "Boot fewer at once, or wait until this machine has less to do."

@@ -11,7 +11,6 @@ import contextlib
 import lzma
 import os
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from toolkit.guests import cpio
 from toolkit.guests.accelerator import Accelerator, accelerator
 from toolkit.guests.devices import CONFINED, EGD, RngLimit, Unlimited, check_rng, egd_feeder, port_name, ports, rng_device
 from toolkit.guests.devices import socket_chardev as chardev
-from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
+from toolkit.guests.kept import Kept, Process
 from toolkit.guests.kernel_image import bootable
 from toolkit.guests.machine import Places, check_name
 from toolkit.guests.told import Told
@@ -125,7 +124,7 @@ class TinyGuestRuns:
         except TimeoutError:
             raise self.failed(f"gave no result within {timeout_s:.0f} s") from None
         except EOFError:
-            self._let_finish()
+            self._process.let_finish()
             raise self.failed("ended before it gave its result") from None
         except ValueError as error:
             raise self.failed(f"gave a result that is none ({error})") from None
@@ -151,17 +150,6 @@ class TinyGuestRuns:
         for thread in [self.pid, *(int(path.name) for path in Path(f"/proc/{self.pid}/task").glob("*"))]:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(thread, chosen)
-
-    def _let_finish(self) -> None:
-        """Wait for its end, and until all that it printed is taken down: its keeper may do that a moment later."""
-        self._process.ended(LAST_WORDS_S)
-        deadline, before = time.monotonic() + LAST_WORDS_S, -1
-        while time.monotonic() < deadline:
-            there = self.console.stat().st_size if self.console.exists() else 0
-            if there and there == before:
-                return
-            before = there
-            time.sleep(LAST_WORDS_S / 8)
 
     def failed(self, how: str) -> LabError:
         """The error that says what it did, and how its console ends."""
