@@ -494,6 +494,23 @@ def _writer(store: Store, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", WRITER, str(store.path), name, str(count)], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_that_another_makes_a_store_at_this_moment_is_one(
+    create: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = os.scandir
+
+    def overtaken(folder: Path) -> Any:
+        monkeypatch.undo()
+        open_store(tmp_path).append("entropy_samples", samples())
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", overtaken)
+    store = open_store(tmp_path, create=create)
+    assert os.scandir is listed
+    assert len(store.read("entropy_samples")) == 5
+
+
 def test_writers_at_once_lose_nothing_and_a_reader_sees_whole_files_alone(store: Store) -> None:
     writers = [_writer(store, str(i), 15) for i in range(4)]
     while any(writer.poll() is None for writer in writers):

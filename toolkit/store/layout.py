@@ -138,8 +138,7 @@ def make_store(root: Path, *, create: bool) -> None:
             with as_owner_of(root):
                 make_folders(root)
         marker = root / MARKER
-        if not marker.exists():
-            _check_may_become(root, create=create)
+        if not marker.exists() and _is_to_be_made(root, create=create):
             with as_owner_of(root):
                 _write_marker(marker)
         if not marker.is_file() and marker.exists():
@@ -178,19 +177,24 @@ def check_still_there(root: Path) -> None:
         raise store_error(f"the store {root} cannot be reached any more", root, error) from error
 
 
-def _check_may_become(root: Path, *, create: bool) -> None:
+def _is_to_be_made(root: Path, *, create: bool) -> bool:
+    """Whether a folder without a marker is to become a store; not if another has made it one meanwhile."""
     if not root.exists():
         raise StoreError(f"there is no store {root}", "Give the folder of a store, or measure something first.")
     if not root.is_dir():
         raise StoreError(f"{root} is not a folder", "Give the folder of a store, or a new name.")
     with os.scandir(root) as entries:  # what another that makes the store right now is writing is not foreign
         foreign = next((entry.name for entry in entries if not entry.name.startswith(f".{MARKER}")), None)
+    # The marker is what a store has first: where there was something to list, it is there by now.
+    if (root / MARKER).exists():
+        return False
     if foreign is not None:
         raise StoreError(
             f"{root} is not a store: it holds {foreign!r} and no {MARKER}", "Give the folder of a store, or a new or empty one."
         )
     if not create:
         raise StoreError(f"{root} is empty and not a store", "Give the folder of a store, or measure something first.")
+    return True
 
 
 def _write_marker(marker: Path) -> None:
