@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.errors import TableError
+from toolkit.signals import held_back
 from toolkit.tables import Table, table
 
 __all__ = ["ID_COLUMNS", "to_arrow", "to_pandas"]
@@ -33,6 +34,7 @@ _EXACT = 2**53
 _NOT_A_TIME = np.iinfo(np.int64).min
 
 
+@held_back()
 def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     """The frame as Arrow, with exactly its table's schema.
 
@@ -76,6 +78,7 @@ def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=made.schema)
 
 
+@held_back()
 def to_pandas(name: str, rows: pa.Table, *, categorical: Sequence[str] = ()) -> pd.DataFrame:
     """Arrow as a frame with exactly the table's dtypes.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit._version import __version__
+from toolkit.signals import held_back
 from toolkit.tables import TABLES
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Run:
         """The columns that every table begins with, for a row about the host itself."""
         return {"run_id": self.run_id, "host": self.host, "guest": None, "boot_id": self.boot_id}
 
+    @held_back()
     def frame(self, table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Rows of a table as its frame, with this run's common columns put in.
 

@@ -16,20 +16,18 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import stat
-import threading
 import time
 import warnings
 import weakref
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
 from toolkit import mounts
 from toolkit.errors import ToolkitWarning, UnavailableError, UsageError
+from toolkit.signals import Signals
 
-__all__ = ["ScratchFolder", "Signals", "remove_leftovers", "scratch_root"]
+__all__ = ["ScratchFolder", "remove_leftovers", "scratch_root"]
 
 _ROOT_VARIABLE = "TOOLKIT_SCRATCH"
 # Unlike /tmp it is kept on disk, not in memory.
@@ -43,65 +41,10 @@ _OWNER_SUFFIX = ".owner"
 _PATIENCE_S = 5.0
 _PAUSE_S = 0.02
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def scratch_root() -> Path:
     """The folder in which scratch folders are made: ``$TOOLKIT_SCRATCH``, else /var/tmp."""
     return Path(os.environ.get(_ROOT_VARIABLE) or _ROOT)
-
-
-class Signals:
-    """Stands before the handlers of SIGINT, SIGTERM and SIGHUP: passes signals on, or holds them back while something is removed.
-
-    Where a signal would end the process at once it ends as an exception instead, so that there is a removal. Outside the main
-    thread this does nothing: Python runs no handler there.
-    """
-
-    def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
-        self._holding = False
-        self._held: list[int] = []
-
-    def begin(self) -> None:
-        """Stand before the handlers; a signal that is ignored stays so."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in _SIGNALS:
-            handler = signal.getsignal(number)
-            # None: a handler that Python has not set, and could not put back.
-            if handler not in (signal.SIG_IGN, None):
-                self._before[number] = handler
-                signal.signal(number, self._arrived)
-
-    def hold(self) -> None:
-        """Hold back what comes from now on: a second Ctrl-C does not cut a removal short."""
-        self._holding = True
-
-    def resume(self) -> None:
-        """Hold no longer; what was held back comes now."""
-        self._holding = False
-        if self._held:
-            signal.raise_signal(self._held.pop(0))
-
-    def end(self, ending: bool = False) -> None:
-        """Put the handlers back. What was held back is sent again, unless an interruption is ending the work anyway."""
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._arrived:
-                signal.signal(number, handler)
-        self._before.clear()
-        if self._held and not ending:
-            signal.raise_signal(self._held.pop(0))
-
-    def _arrived(self, number: int, frame: FrameType | None) -> None:
-        handler = self._before.get(number)
-        if self._holding:
-            self._held.append(number)
-        elif callable(handler):
-            handler(number, frame)
-        else:
-            # The default action would end the process without a removal; this is the status a shell would give for it.
-            raise SystemExit(128 + number)
 
 
 class ScratchFolder:

@@ -23,6 +23,7 @@ from rich.text import Text
 from toolkit.errors import ToolkitError, ToolkitWarning, UsageError
 from toolkit.markup import visible
 from toolkit.progress import Progress, silent
+from toolkit.signals import held_back
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,7 @@ def show_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, default=_written) + "\n")
 
 
+@held_back()
 def _rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A frame as JSON's own types, every digit kept.
 

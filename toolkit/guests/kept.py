@@ -17,7 +17,7 @@ from types import TracebackType
 
 from toolkit.errors import LabError
 from toolkit.guests import keeper
-from toolkit.scratch_folder import Signals
+from toolkit.signals import Signals
 
 __all__ = ["LAST_WORDS_S", "Kept", "Process"]
 
