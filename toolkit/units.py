@@ -102,8 +102,15 @@ def duration_text(seconds: float) -> str:
     --------
     >>> duration_text(0.00031), duration_text(8.6), duration_text(754)
     ('310 µs', '8.6 s', '12 min 34 s')
+
+    Of zero nobody can say how finely it was measured: "0 ns" would.
+
+    >>> duration_text(0.0)
+    '0 s'
     """
     size = abs(seconds)
+    if size == 0:
+        return "0 s"
     if size >= 120:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest} s"

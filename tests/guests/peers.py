@@ -68,14 +68,22 @@ class Peer:
         if self.failed is not None:
             raise self.failed
 
-    def hear(self, kind: int) -> Frame:
-        """The next frame of a kind."""
+    def hear(self, kind: int, again: Callable[[], None] | None = None) -> Frame:
+        """The next frame of a kind; every second in which nothing comes, do something ``again``."""
         while True:
             while self._heard:
                 frame = self._heard.pop(0)
                 if frame.kind == kind:
                     return frame
-            data = self.socket.recv(65536)
+            self.socket.settimeout(None if again is None else 1.0)
+            try:
+                data = self.socket.recv(65536)
+            except TimeoutError:
+                assert again is not None
+                again()
+                continue
+            finally:
+                self.socket.settimeout(None)
             if not data:
                 raise ConnectionResetError
             self._heard += self._decoder.feed(data)
@@ -89,9 +97,9 @@ class Peer:
         sequence, self._sequence = self._sequence, self._sequence + 1
         return encode(kind, payload, session=session, sequence=sequence, first=first, oldest=oldest)
 
-    def greet(self, session: int = 1, **said: Any) -> None:
-        """Answer the receiver's last welcome with a hello."""
-        welcome = self.hear(wire.WELCOME)
+    def greet(self, session: int = 1, *, insist: bool = False, **said: Any) -> None:
+        """Answer the receiver's last welcome with a hello; to insist is to ask for one again, as an agent does that hears none."""
+        welcome = self.hear(wire.WELCOME, (lambda: self.say(wire.HELLO, hello())) if insist else None)
         with contextlib.suppress(BlockingIOError):
             self._heard += self._decoder.feed(self.socket.recv(65536, socket.MSG_DONTWAIT))
         for frame in self._heard:

@@ -116,14 +116,20 @@ def test_what_does_not_fit_its_memory_is_dropped_and_counted_exactly(pyz: Path) 
             hosted.say(wire.ACK, number=acknowledged[-1])
         time.sleep(4.0)  # in which no host reads
         for hosted, stored in zip(agents, acknowledged, strict=True):
-            hello = hosted.welcome(_NONCE + 1)
-            assert hello["acknowledged"] == stored
-            frames = _until_records(hosted, 1000)
-            held = hello["made"] - frames[0].first
-            assert hello["dropped"] > 0
-            assert hello["made"] == hello["acknowledged"] + hello["dropped"] + held
-            assert frames[0].first == frames[0].oldest
-            assert _follow_one_another(frames)
+            for nonce in range(_NONCE + 1, _NONCE + 11):
+                hello = hosted.welcome(nonce)
+                assert hello["acknowledged"] == stored
+                frames = _until_records(hosted, 1000)
+                held = hello["made"] - frames[0].first
+                assert hello["dropped"] > 0
+                assert frames[0].first == frames[0].oldest
+                assert _follow_one_another(frames)
+                if hello["made"] == hello["acknowledged"] + hello["dropped"] + held:
+                    break
+                # We were so slow to read that more was dropped after that hello; the count is exact where we are not.
+                assert hello["made"] > hello["acknowledged"] + hello["dropped"] + held
+            else:
+                pytest.fail("the count was never exact")
 
 
 def test_a_host_that_reads_slowly_loses_nothing_that_is_held(pyz: Path) -> None:
