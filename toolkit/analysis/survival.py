@@ -122,7 +122,9 @@ def time_to_event(times: Times) -> TimeToEvent:
         return TimeToEvent(0, 0, math.nan, math.nan, math.nan, math.nan, math.nan, low_open=False, high_open=False)
     longest = float(times.seconds.max())
     (middle,) = _median(times.seconds[None, :], times.seen[None, :])
-    low, high = bootstrap_interval((times.places(),), lambda places, **_axis: _resampled(times, places))
+    ends = bootstrap_interval((times.places(),), lambda places, **_axis: _resampled(times, places))
+    # Between two resamples of the longest time a quantile may be longer than both, by a rounding: that is not beyond.
+    low, high = (longest if longest < end <= longest * (1 + _ROUNDING) else end for end in ends)
     return TimeToEvent(
         n=times.seconds.size,
         censored=int((~times.seen).sum()),
