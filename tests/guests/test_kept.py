@@ -27,6 +27,7 @@ folder = Path(sys.argv[1])
 with Kept([["sleep", "1000"], ["sleep", "1000"]], [folder / "a", folder / "b"], folder) as kept:
     print(*[process.pid for process in kept], flush=True)
     if "raise" in sys.argv:
+        sys.stdin.readline()
         raise RuntimeError("as told")
     if "fork" in sys.argv and os.fork() == 0:
         print(os.getpid(), flush=True)
@@ -43,7 +44,8 @@ with Kept([["sleep", "1000"], ["sleep", "1000"]], [folder / "a", folder / "b"], 
 def _owner(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     folder.mkdir()
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", _OWNER, str(folder), *words], stdout=pipe, stderr=pipe, text=True) as process:
+    command = [sys.executable, "-c", _OWNER, str(folder), *words]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         handles = [os.pidfd_open(int(pid)) for pid in process.stdout.readline().split()]
         assert len(handles) == 2
@@ -75,6 +77,10 @@ def test_what_is_kept_ends_with_an_owner_that_a_signal_ends(tmp_path: Path, numb
 
 def test_what_is_kept_ends_when_the_body_raises(tmp_path: Path) -> None:
     with _owner(tmp_path / "folder", "raise") as (owner, handles):
+        assert owner.stdin is not None
+        # Not before both are held by their handles: of what has ended there is none.
+        owner.stdin.write("\n")
+        owner.stdin.flush()
         assert owner.wait() == 1
         assert _end(handles)
 
