@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -119,13 +120,15 @@ def test_without_apt_it_says_where_packages_can_be_had(monkeypatch: pytest.Monke
 
 
 def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match=r"sh has not ended within 0 s"):
-        run_limited(["sh", "-c", "sleep 1000 & echo $! > child; wait"], tmp_path, 0.4)
+    with pytest.raises(UnavailableError, match=r"sh has not ended within 2 s"):
+        run_limited(["sh", "-c", "sleep 1000 & echo $! > child; wait"], tmp_path, 2)
     child = int((tmp_path / "child").read_text())
     until = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1][:3]:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    # It may go while its file is read, and that is its end too.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1][:3]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 _FETCH = """
