@@ -98,6 +98,34 @@ def test_a_reader_too_slow_to_reach_the_limit_tells_nothing_of_it() -> None:
     assert "the limit was not reached" in found["why"]
 
 
+#: How long each read of 4 KiB took a guest on a busy machine, in ms, behind 100 KiB in 100 ms: 174 kB/s, and it was never stopped.
+BUSY_MS = (
+    43, 28, 30, 32, 20, 35, 25, 25, 30, 35, 34, 21, 29, 23, 20, 27, 24, 13, 15, 29, 36, 17, 15, 8, 12, 20, 1.8, 9.5, 13, 11, 12,
+    1.6, 11, 13, 15, 37, 22, 12, 20, 20, 32, 24, 28, 20, 44, 11, 8, 25, 39, 47, 30, 31, 30, 27, 26, 32, 27, 42, 23, 17, 18, 18,
+    36, 29, 25, 21, 20, 28, 16, 23, 20, 28, 27, 25, 37, 24, 12, 13, 15, 24, 13, 22, 28, 27, 57,
+)  # fmt: skip
+
+
+def test_a_reader_that_a_busy_machine_stops_now_and_then_tells_nothing_of_the_limit() -> None:
+    waits = (np.array(BUSY_MS) * 1e6).astype(np.int64)
+    reads = made_lab.steady_reads(4096, waits.size).assign(t_ns=SECOND + np.cumsum(waits) - waits, wait_ns=waits)
+    states = made_lab.limits(("unlimited", 102_400, 100))
+    found = rates(reads, states).iloc[0]
+    assert 3 < found["bursts"] < waits.size  # two pauses or more stand out, by accident
+    assert found["ratio"] < 0.2
+    assert pd.isna(found["holds"])
+    assert "the limit was not reached" in found["why"]
+
+
+@pytest.mark.parametrize(("max_bytes", "block"), [(1024, 64), (16, 16)])
+def test_a_source_twice_as_fast_is_told_from_what_came_in_fewer_periods(max_bytes: int, block: int) -> None:
+    found = measured(made_lab.limited_reads(max_bytes, 500, block, 6), max_bytes, 1000)
+    assert found["bursts"] == 6
+    assert found["ratio"] == pytest.approx(2.0, rel=0.01)
+    assert "100.0 % faster than its limit" in found["why"]
+    assert found["holds"] is np.False_ or found["holds"] is False
+
+
 def test_a_period_that_is_longer_than_configured_is_told_from_the_data() -> None:
     found = measured(made_lab.limited_reads(1024, 1100, 64, 6), 1024, 1000)
     assert found["period_s"] == pytest.approx(1.1, rel=0.001)

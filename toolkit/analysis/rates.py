@@ -25,6 +25,10 @@ __all__ = ["FEWEST_PERIODS", "TOLERANCE", "bursts", "rates"]
 TOLERANCE = 0.05
 #: Without a byte for so many of the times that a read should take at the limit, a source has stalled.
 _STALLED = 2.0
+#: Pauses are a limit's where bursts have the bytes of its quota, or the distance of its period, to within this share.
+_LIKE_THE_LIMIT = 0.25
+#: What may have lain ready before the first read, in the driver and in its kernel.
+_READY_BYTES = 128
 #: Reads of a source without a limit are split into so many stretches, to tell how its rate varies.
 _STRETCHES = 10
 
@@ -86,8 +90,10 @@ def rates(source_reads: Frame, rng_state: Frame, source: str = "/dev/hwrng") -> 
     Bursts are found in the arrivals alone: of all gaps at least three times as long as the next shorter one, that is taken for the
     border between pauses and gaps which leaves the intervals between the bursts' beginnings most regular; each read may be a burst.
     The rate is the bytes of all bursts but the last over the time from the first one's beginning to the last one's, of at least
-    three periods. Where no pause stands out between reads smaller than the quota the limit was not reached, and a lower rate tells
-    nothing of it: ``holds`` is null then. A first burst that is of another size than the others, because bytes lay ready or the
+    three periods; of fewer, where more came than the limit lets come in that time. Where no pause stands out between reads smaller
+    than the quota the limit was not reached, and a lower rate tells nothing of it: ``holds`` is null then. Nor was it where pauses
+    are not the limit's, as on a busy machine that stops a reader now and then: bursts have neither the bytes of its quota nor the
+    distance of its period, within a quarter. A first burst that is of another size than the others, because bytes lay ready or the
     quota was in use, is left out. Where no limit is known the rate is all bytes over all time.
 
     Examples
@@ -156,9 +162,9 @@ def _measure(series: Series, limit: _Limit) -> dict[str, object]:
     stalled = silent_s > _STALLED * max(limit.read_s(series.block), float(np.median(took)) if took.size else 0.0)
     if stalled:  # what it did not give counts too
         took, came = np.append(took, series.ended_ns / 1e9 - begins[-1]), count[first:]
-    elif (lacking := _too_short(took, limit, starts.size, first)) is not None:
+    elif not _exceeds(took, came, limit, first) and (lacking := _too_short(took, limit, starts.size, first)) is not None:
         return {**known, "why": lacking}
-    paused = starts.size < series.size.size or series.block >= (limit.max_bytes or 0)
+    paused = _paused(took, came, limit, series, starts.size)
     return {**known, **_against(took, came, limit, series, silent_s if stalled else None, paused=paused, settled=first > 0)}
 
 
@@ -204,6 +210,24 @@ def _too_short(took: Numbers, limit: _Limit, bursts: int, first: int) -> str | N
     return f"{bursts} bursts in {duration_text(float(took.sum()))}{without}: {needed}"
 
 
+def _exceeds(took: Numbers, came: Numbers, limit: _Limit, first: int) -> bool:
+    """Whether more came than the limit lets come in that time: bursts come sooner than its periods, so fewer periods tell."""
+    if took.size < FEWEST_PERIODS or not limit.max_bytes or not limit.period_ms:
+        return False
+    periods = float(took.sum()) / (limit.period_ms / 1000)
+    ready = 0 if first or (came == came[0]).all() else _READY_BYTES
+    return periods >= 1 and float(came.sum()) > (1 + TOLERANCE) * (periods + 1) * limit.max_bytes + ready
+
+
+def _paused(took: Numbers, came: Numbers, limit: _Limit, series: Series, bursts: int) -> bool:
+    """Whether the pauses between bursts are the limit's, and not those of a reader that is itself slow."""
+    if series.block >= (limit.max_bytes or 0):
+        return True
+    near_quota = abs(float(np.median(came)) / (limit.max_bytes or 1) - 1) <= _LIKE_THE_LIMIT
+    near_period = abs(float(np.median(took)) * 1000 / (limit.period_ms or 1) - 1) <= _LIKE_THE_LIMIT
+    return bursts < series.size.size and (near_quota or near_period)
+
+
 def _against(
     took: Numbers, came: Numbers, limit: _Limit, series: Series, silent_s: float | None, *, paused: bool, settled: bool
 ) -> dict[str, object]:
@@ -218,7 +242,8 @@ def _against(
         holds = True
     elif most < 1 - TOLERANCE and not paused:
         holds = pd.NA
-        why = f"{_percent(1 - factor)} slower, without pauses: the limit was not reached, so the reader or what feeds it is slow"
+        slower = f"{_percent(1 - factor)} slower, without pauses of its period"
+        why = f"{slower}: the limit was not reached, so the reader or what feeds it is slow"
     elif most < 1 - TOLERANCE or least > 1 + TOLERANCE:
         holds = False
         why = f"{_percent(abs(factor - 1))} {'slower' if factor < 1 else 'faster'} than its limit"
