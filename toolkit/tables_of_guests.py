@@ -38,10 +38,10 @@ GUEST_TABLES: tuple[Table, ...] = (
         whole("longest_wait_ns", "ns", "the longest of them; of one that had not returned at the end, what it had waited by then"),
         truth("wait_censored", "whether the longest had not returned at the end"),
         whole("urandom_warnings", "", "reads of urandom before ready, logged or counted as missed"),
-        real("guest_cpu_s", "s", "processor time that the guest was busy, from its boot to the end of the watch"),
+        real("guest_cpu_s", "s", "processor time that the guest was busy, from its boot to the moment of watched_s"),
         real("feeder_cpu_s", "s", "of that, the feeder's own process; null when there was none"),
         real("qemu_cpu_s", "s", "processor time of QEMU on the host in the same time"),
-        real("watched_s", "s", "the end of the watch, since the guest's boot"),
+        real("watched_s", "s", "when costs were seen, since the guest's boot: costs of other times compare to nothing"),
         order=("position",),
     ),
     made_table(

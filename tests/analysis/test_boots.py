@@ -101,6 +101,23 @@ def test_a_remedy_is_never_set_against_another_plans_or_kernels_boots() -> None:
     assert lone["differs"].isna().all()
 
 
+def test_costs_of_unlike_times_are_not_compared() -> None:
+    frame = made_lab.remedies()
+    frame.loc[frame["remedy"] == "none", ["watched_s", "guest_cpu_s"]] = [60.0, 40.0]  # as all were recorded that never were ready
+    found = remedies(frame)
+    for quantity in ("guest_cpu_s", "qemu_cpu_s"):
+        cost = row(found, remedy="haveged", quantity=quantity)
+        assert cost[["difference_s", "at_most_s", "at_least_s", "difference_low_s", "difference_high_s", "ratio"]].isna().all()
+        assert pd.isna(cost["differs"])
+        assert math.isfinite(cost["median_s"])
+        assert not pd.isna(cost["baseline_median"])
+    assert row(found, remedy="haveged", quantity="crng_ready_s")["at_most_s"] < 0
+    frame["watched_s"] = np.where(frame["remedy"] == "none", 13.0, 12.0)
+    assert row(remedies(frame), remedy="haveged", quantity="guest_cpu_s")["differs"]
+    frame["watched_s"] = np.nan
+    assert pd.isna(row(remedies(frame), remedy="haveged", quantity="guest_cpu_s")["differs"])
+
+
 def test_equal_boots_are_not_said_to_differ() -> None:
     ready = (5.0, 6.0, 7.0, 8.0, 9.0)
     frame = made_lab.boots((("none", ready, {"remedy": "none"}), ("haveged", ready, {"remedy": "haveged"})))

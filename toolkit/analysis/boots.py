@@ -20,6 +20,8 @@ __all__ = ["COSTS", "QUANTITIES", "boots", "remedies", "times_of"]
 
 #: What a boot tells, in s.
 COSTS = ("guest_cpu_s", "feeder_cpu_s", "qemu_cpu_s")
+#: Costs of two groups are of one time where their median times differ by no more than this share.
+_SAME_TIME = 0.10
 QUANTITIES = ("crng_ready_s", "longest_wait_s", *COSTS)
 
 _NEEDED = ("outcome", "budget_s", "crng_ready_s", "longest_wait_ns", "wait_censored", *COSTS, "watched_s")
@@ -143,7 +145,8 @@ def remedies(
         and against the baseline: ``baseline_median`` in words, ``difference_s`` of the medians, or where one of the two is beyond
         what was watched ``at_least_s`` or ``at_most_s``; ``difference_low_s`` and ``difference_high_s``, its 95 % interval;
         ``ratio`` with ``ratio_low`` and ``ratio_high``; and ``differs``: whether the interval of the difference leaves out 0. An
-        end of an interval that is open is null. Of the baseline itself, and where it was not booted, all these are null.
+        end of an interval that is open is null. Of the baseline itself, and where it was not booted, all these are null; but for
+        ``baseline_median``, also of costs that are not of the same time.
 
     Raises
     ------
@@ -156,6 +159,9 @@ def remedies(
     -----
     Boots do not depend on each other, so nothing is paired. Where a resample's median is beyond what was watched, its difference is
     known to lie between two bounds; the interval goes from the 2.5 % of the lower bounds to the 97.5 % of the upper.
+
+    A cost grows as long as it is watched. Two groups' costs are therefore compared only where the medians of ``watched_s``, from a
+    boot to the moment at which its costs were seen, differ by 10 % of the longer at the most.
 
     Examples
     --------
@@ -229,6 +235,8 @@ def _effect(group: pd.DataFrame, against: pd.DataFrame, quantity: str, key: dict
     ours, theirs = _times(group, quantity), _times(against, quantity)
     if key["remedy"] == baseline or not ours.seconds.size or not theirs.seconds.size:
         return {"baseline_median": None, "differs": pd.NA}
+    if quantity in COSTS and not _of_one_time(group, against, quantity):
+        return {"baseline_median": said(time_to_event(theirs)), "differs": pd.NA}
     change, factor = difference(ours, theirs), ratio(ours, theirs)
     return {
         "baseline_median": said(time_to_event(theirs)),
@@ -242,6 +250,14 @@ def _effect(group: pd.DataFrame, against: pd.DataFrame, quantity: str, key: dict
         "ratio_high": factor.high,
         "differs": _differs(change),
     }
+
+
+def _of_one_time(group: pd.DataFrame, against: pd.DataFrame, quantity: str) -> bool:
+    """Whether two groups' costs were seen as long after the boot as the other's; not where that is not known."""
+    ours, theirs = (
+        rows["watched_s"].astype("float64")[times_of(rows, quantity)["seconds"].notna()].median() for rows in (group, against)
+    )
+    return bool(abs(ours - theirs) <= _SAME_TIME * max(ours, theirs))
 
 
 def _differs(change: Difference) -> object:

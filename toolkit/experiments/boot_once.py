@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import uuid
 from pathlib import Path
@@ -11,7 +12,7 @@ from toolkit.errors import LabError, UnavailableError
 from toolkit.experiments.boot_plan import Boot, BootPlan, Cell
 from toolkit.experiments.made_guests import check_backend, device_row, script_of
 from toolkit.guests.reader import program, readings
-from toolkit.guests.recorded import RecordedGuest, recorded
+from toolkit.guests.recorded import RecordedGuest, busy_s, recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_feeders import FEEDERS, find_feeder
 from toolkit.lab_kernels import GuestKernel
@@ -38,11 +39,12 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
     device = cell.device
     check_backend(device)
     feeder, files = feeder_for(cell)
-    settings = {"asked": cell.asked, "budget_s": f"{plan.budget_s:.0f}", "watch_s": f"{plan.watch_s:.0f}", "feeder": feeder}
+    # It counts whole seconds: the next one, so that none is given up before its budget has passed.
+    times = {"budget_s": str(math.ceil(plan.budget_s)), "watch_s": str(math.ceil(plan.watch_s))}
     trust = "on" if cell.rdrand == "trusted" else "off"
     return TinyGuest(
         name=name,
-        script=script_of(_SCRIPT, settings),
+        script=script_of(_SCRIPT, {"asked": cell.asked, **times, "feeder": feeder}),
         kernel=kernel,
         rng=device,
         cpu=_CPU[cell.rdrand],
@@ -100,8 +102,10 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
     try:
         with boot_tiny([spec], folder) as (guest,):
             row["accelerator"] = guest.accelerator.name
-            files = guest.result(max(plan.budget_s, plan.watch_s) + _SLACK_S)
+            at_most_s = max(plan.budget_s, plan.watch_s) + _SLACK_S
+            guest.hear("costs", at_most_s)
             qemu_cpu_s = guest.cpu_s()
+            files = guest.result(at_most_s)
     except LabError as error:
         return {**row, "outcome": "failed", "detail": str(error)}
     said = recorded(files)
@@ -121,10 +125,10 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
         "user_space_s": said.notes_s.get("user space"),
         "crng_ready_s": ready_s,
         "urandom_warnings": said.state.urandom_warnings,
-        "guest_cpu_s": said.busy_s,
+        "guest_cpu_s": busy_s(files.get("stat", b"")),
         "feeder_cpu_s": _process_s(files.get("feeder")),
         "qemu_cpu_s": qemu_cpu_s,
-        "watched_s": said.notes_s.get("end of the record"),
+        "watched_s": said.notes_s.get("costs"),
         **_waits(files, cell, said),
     }
     if cell.remedy in FEEDERS and row["feeder_cpu_s"] is None:

@@ -108,7 +108,7 @@ class BootPlan:
     budget_s : float
         How long after its boot a guest is given to become ready.
     watch_s : float
-        How long at least it is watched, since its boot: costs are compared over the same time.
+        When costs are seen, since its boot, ready or not; 0 for when it is ready, or its budget has passed.
     """
 
     name: str

@@ -20,16 +20,25 @@ if [ "$asked" != nothing ]; then
     ./ask 1<> /out/asked &
     asking=$!
 fi
-until ready || [ "$(seconds)" -ge "$budget_s" ]; do
+# What it cost is seen at one moment after the boot, the same for guests that are ready and those that are not, and told the host, which
+# looks at QEMU's at that moment too. Until then each looks for the kernel's line as often as the other.
+over=
+costed=
+while true; do
+    now=$(seconds)
+    if ready || [ "$now" -ge "$budget_s" ]; then over=yes; fi
+    if [ -z "$costed" ] && [ "$now" -ge "$watch_s" ] && { [ "$watch_s" -gt 0 ] || [ -n "$over" ]; }; then
+        note "costs"
+        cat /proc/stat > /out/stat
+        [ -z "$feeder" ] || cat "/proc/$feeding/stat" > /out/feeder 2> /dev/null
+        tell costs
+        costed=yes
+    fi
+    if [ -n "$over" ] && [ -n "$costed" ]; then break; fi
     sleep 0.3
 done
-while [ "$(seconds)" -lt "$watch_s" ]; do
-    sleep 0.5
-done
-if [ -n "$feeder" ]; then
-    # A feeder that has ended is no feeder: then there is no such file.
-    cat "/proc/$feeding/stat" > /out/feeder 2> /dev/null || rm -f /out/feeder
-fi
+# A feeder that has ended is no feeder: then there is no such file.
+[ -z "$feeder" ] || [ -e "/proc/$feeding/stat" ] || rm -f /out/feeder
 record_machine
 # It may wait for ever; what it wrote down tells since when.
 [ -z "$asking" ] || kill -9 "$asking" 2> /dev/null

@@ -13,7 +13,7 @@ from pathlib import Path
 from toolkit.scratch_folder import ScratchFolder
 from toolkit.sensors.rng import RngState, read_rng_state
 
-__all__ = ["RecordedGuest", "recorded"]
+__all__ = ["RecordedGuest", "busy_s", "recorded"]
 
 _TREE = "tree/"
 _AVAILABLE = "proc/sys/kernel/random/entropy_avail"

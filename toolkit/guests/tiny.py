@@ -11,6 +11,7 @@ import contextlib
 import lzma
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,37 @@ class TinyGuestRuns:
         except ValueError as error:
             raise self.failed(f"gave a result that is none ({error})") from None
         return files
+
+    def hear(self, word: str, timeout_s: float) -> None:
+        """Wait for a line that it says, past all others.
+
+        Raises
+        ------
+        LabError
+            If it ends without, or is late; with the end of its console.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            while self.told.line(deadline - time.monotonic()) != word:
+                pass
+        except TimeoutError:
+            raise self.failed(f"did not say {word!r} within {timeout_s:.0f} s") from None
+        except (EOFError, ValueError):
+            self._process.let_finish()
+            raise self.failed(f"ended before it said {word!r}") from None
+
+    def tell(self, word: str, timeout_s: float) -> None:
+        """Say a line to it.
+
+        Raises
+        ------
+        LabError
+            If it has ended, or does not listen; with the end of its console.
+        """
+        try:
+            self.told.tell(word, timeout_s)
+        except (TimeoutError, EOFError):
+            raise self.failed(f"does not listen to {word!r}") from None
 
     def cpu_s(self) -> float:
         """Processor time that QEMU used until now, or until its end, in s."""
