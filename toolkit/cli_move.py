@@ -34,6 +34,9 @@ def add_move(app: typer.Typer) -> None:
             str | None,
             typer.Option("--held", metavar="TIME", help="How long the host keeps it stopped. [default: no longer than it must]"),
         ] = None,
+        kernel: Annotated[
+            str, typer.Option("--kernel", metavar="VERSION", help="A version or its beginning, newest or oldest.")
+        ] = "newest",
         store: StoreOption = HERE,
         json: JsonOption = False,
     ) -> None:
@@ -45,6 +48,7 @@ def add_move(app: typer.Typer) -> None:
         """
         from toolkit.analysis.moves import parts
         from toolkit.experiments.migration import check_move, move_while_reading
+        from toolkit.lab_kernels import find_kernels
         from toolkit.spoken_moves import excess, moved_parts
         from toolkit.terminal import bar, say, show
         from toolkit.units import duration_text, parse_duration_s
@@ -53,10 +57,13 @@ def add_move(app: typer.Typer) -> None:
         watch_s = None if duration is None else parse_duration_s(duration)
         held_s = 0.0 if held is None else parse_duration_s(held)
         check_move(*sides, watch_s, watch_s, held_s=held_s)
+        (chosen, *_) = find_kernels([kernel])
         settings = {"source": repr(sides[0]), "destination": repr(sides[1]), "watch_s": watch_s, "held_s": held_s}
-        opened, begun = begin(store, settings)
+        opened, begun = begin(store, {**settings, "kernel": chosen.version})
         with bar("booting") as progress:
-            found = move_while_reading(*sides, opened, begun, before_s=watch_s, after_s=watch_s, held_s=held_s, progress=progress)
+            found = move_while_reading(
+                *(*sides, opened, begun), before_s=watch_s, after_s=watch_s, held_s=held_s, kernel=chosen, progress=progress
+            )
         table = parts(found.source_reads, found.moves)
 
         def people() -> None:

@@ -175,6 +175,16 @@ def test_a_kernel_a_backend_and_a_feeder_that_are_not_there_are_left_out_with_th
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
 
 
+def test_boots_where_there_is_no_qemu_are_rows_that_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (kernel,) = find_kernels()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = run_matrix(
+        plan(cell(kernel=kernel.version)), {kernel.version: kernel}, open_store(tmp_path / "store"), begin("test", seed=3)
+    )
+    assert rows["outcome"].tolist() == ["left out"]
+    assert "apt-get install qemu-system-x86" in rows["detail"].item()
+
+
 def test_a_device_that_the_host_has_not_is_left_out_before_anything_is_booted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +255,14 @@ def test_each_row_is_told_and_stored_before_the_next_and_progress_says_how_many(
     assert told == [1, 2, 3, 4]
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert len(rows) == 4
+
+
+def test_a_kernel_that_is_not_there_is_said_before_a_guest_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(app, ["lab", "move", "--kernel", "9.9"], catch_exceptions=False)
+    assert ended.exit_code == 1
+    assert "There is no kernel 9.9 for lab guests here" in " ".join(ended.stderr.split())
+    assert os.listdir() == []
 
 
 @pytest.mark.parametrize(

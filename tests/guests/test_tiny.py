@@ -14,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import other_kernel
+from tests.kernels import other_kernel, shared_cache
 from tests.needs import require_lab
 from tests.traces import processes_in, traces
+from toolkit import lab_kernels, lab_needs
 from toolkit.errors import LabError, UsageError
+from toolkit.guests import accelerator as acceleration
 from toolkit.guests import cpio, tiny
 from toolkit.guests.devices import BACKENDS, RngLimit, Unlimited, check_rng, rng_device
 from toolkit.guests.kernel_image import unpacked
 from toolkit.guests.machine import Places
 from toolkit.guests.recorded import recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
+from toolkit.lab_kernels import find_kernels
 from toolkit.lab_needs import guest_kernel
 
 LONG_S = 240.0
@@ -73,7 +76,7 @@ def test_two_at_once_on_two_kernels_one_fed_over_a_socket_give_what_they_found(r
         assert len(files["bytes"]) == 256
         assert len(set(files["bytes"])) > 50  # it is no constant; more cannot be said of 256 bytes
     said = [recorded(files) for files in results]
-    assert [each.kernel for each in said] == [tiny.guest_kernel().version, older.version]
+    assert [each.kernel for each in said] == [find_kernels()[0].version, older.version]
     for each in said:
         assert each.state.hwrng_available == ("virtio_rng.0",)
         assert each.state.virtio_rng_unbound == 0
@@ -82,6 +85,19 @@ def test_two_at_once_on_two_kernels_one_fed_over_a_socket_give_what_they_found(r
         assert (each.busy_s or 0) > 0
     assert len({each.boot_id for each in said} - {None}) == 2
     assert said[0].state.trust_cpu is False
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_fetched_kernel_boots_where_none_is_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older, installed = other_kernel(), lab_kernels.kernels_in
+    for module in (lab_kernels, lab_needs):  # as in a container: nothing in /boot
+        monkeypatch.setattr(module, "kernels_in", lambda place: [] if place == Path("/") else installed(place))
+    monkeypatch.setattr(acceleration, "_answers", [])
+    with shared_cache():
+        assert find_kernels()[0] == older
+        with boot_tiny([TinyGuest(name="a", script="uname -r > /out/version")], root) as (guest,):
+            assert guest.result(LONG_S)["version"].decode().strip() == older.version
 
 
 @pytest.mark.lab

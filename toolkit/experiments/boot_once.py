@@ -106,6 +106,8 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
             guest.hear("costs", at_most_s)
             qemu_cpu_s = guest.cpu_s()
             files = guest.result(at_most_s)
+    except UnavailableError as error:
+        return {**row, "outcome": "left out", "detail": str(error)}
     except LabError as error:
         return {**row, "outcome": "failed", "detail": str(error)}
     said = recorded(files)

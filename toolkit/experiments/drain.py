@@ -134,7 +134,7 @@ def measure_drain(
     store, run : Store, Run
         Where ``drain_reads`` and ``rng_state`` go, and the run that they belong to; its seed is that of the order.
     kernel : GuestKernel, optional
-        What guests boot; the newest that is installed by default.
+        What guests boot; the newest that is installed or was fetched by default.
     progress : Progress
         Told of the seconds that have gone, of those that all will take.
     folder : Path, optional

@@ -119,8 +119,6 @@ def run_matrix(
 
     Raises
     ------
-    UnavailableError
-        If no guest can be booted here at all.
     StoreError
         If the store cannot be appended to.
     """

@@ -94,7 +94,7 @@ def move_while_reading(
         How long the host keeps the guest stopped, as one does that hands over disks and networks meanwhile; by default only as
         long as the last of its memory takes.
     kernel : GuestKernel, optional
-        What it boots; the newest that is installed by default.
+        What it boots; the newest that is installed or was fetched by default.
     progress : Progress
         Told of the seconds that have gone, of those that all will take.
     folder : Path, optional

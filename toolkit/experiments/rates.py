@@ -17,8 +17,7 @@ from toolkit.guests.reader import program, readings
 from toolkit.guests.recorded import recorded
 from toolkit.guests.short_answers import REQUEST_BYTES, STALLS, behind, fits, mislays, next_fitting
 from toolkit.guests.tiny import TinyGuest, boot_tiny
-from toolkit.lab_kernels import GuestKernel
-from toolkit.lab_needs import guest_kernel
+from toolkit.lab_kernels import GuestKernel, find_kernels
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.scratch import LeftOut
@@ -125,7 +124,7 @@ def measure_rates(
     periods : int
         How many periods are seen at least.
     kernel : GuestKernel, optional
-        What they boot; the newest that is installed by default.
+        What they boot; the newest that is installed or was fetched by default.
     progress : Progress
         Told of the seconds that have gone, of those that all will take.
     folder : Path, optional
@@ -174,7 +173,7 @@ def measure_rates(
 
 def _hidden(device: Unlimited | RngLimit, kernel: GuestKernel | None) -> str | None:
     """What reads that do not wait cannot show: they take each answer whole, and a driver that stalls does so where one is not."""
-    version = (kernel or guest_kernel()).version
+    version = (kernel or find_kernels()[0]).version
     if not isinstance(device, RngLimit) or behind(device.max_bytes) != STALLS or not mislays(version):
         return None
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.guests.kept import LAST_WORDS_S, Kept, Process
-from toolkit.lab_needs import KVM, find_qemu, guest_kernel
+from toolkit.lab_kernels import GuestKernel, find_kernels
+from toolkit.lab_needs import KVM, find_qemu
 from toolkit.markup import visible
 from toolkit.scratch_folder import ScratchFolder
 
@@ -42,9 +42,17 @@ class Accelerator:
         return f"{self.name.upper()}: {self.why}"
 
 
-@functools.cache
-def accelerator() -> Accelerator:
+#: The answer, once it was asked for: it is this machine's.
+_answers: list[Accelerator] = []
+
+
+def accelerator(kernel: GuestKernel | None = None) -> Accelerator:
     """KVM where a kernel that boots under it shows that it works, else TCG. Asked once a process; takes three seconds at most.
+
+    Parameters
+    ----------
+    kernel : GuestKernel, optional
+        The kernel that shows it, whichever guests boot; the newest that is installed or was fetched by default.
 
     Raises
     ------
@@ -56,12 +64,19 @@ def accelerator() -> Accelerator:
     >>> accelerator().name  # doctest: +SKIP
     'tcg'
     """
-    qemu, kernel = find_qemu(), guest_kernel()
+    qemu = find_qemu()
+    if not _answers:
+        _answers.append(_found(qemu, kernel))
+    return _answers[0]
+
+
+def _found(qemu: str, kernel: GuestKernel | None) -> Accelerator:
     if not KVM.exists():
         return Accelerator("tcg", f"there is no {KVM}")
     if not os.access(KVM, os.R_OK | os.W_OK):
         return Accelerator("tcg", f"this user may not open {KVM}")
-    with ScratchFolder() as folder, Kept([_beginning(qemu, kernel.image, "kvm")], [folder / "console"], folder) as (process,):
+    image = (kernel or find_kernels()[0]).image
+    with ScratchFolder() as folder, Kept([_beginning(qemu, image, "kvm")], [folder / "console"], folder) as (process,):
         return _judged(process)
 
 

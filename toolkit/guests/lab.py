@@ -256,7 +256,8 @@ def boot(
     support = can_boot()
     if not support.available:
         raise UnavailableError(f"Lab guests cannot be booted here: {support.detail}", support.remedy or "")
-    qemu, kernel, found = find_qemu(), guest_kernel(), accelerator()
+    qemu, kernel = find_qemu(), guest_kernel()
+    found = accelerator(kernel)
     image = bootable(kernel.image, found)
     with ScratchFolder(folder) as private:
         places = [Places(private, spec.name) for spec in specs]

@@ -27,7 +27,8 @@ from toolkit.guests.kept import Kept, Process
 from toolkit.guests.kernel_image import bootable
 from toolkit.guests.machine import Places, check_name
 from toolkit.guests.told import Told
-from toolkit.lab_needs import GuestKernel, find_busybox, find_qemu, guest_kernel
+from toolkit.lab_kernels import GuestKernel, find_kernels
+from toolkit.lab_needs import find_busybox, find_qemu
 from toolkit.markup import visible
 from toolkit.scratch_folder import ScratchFolder
 
@@ -52,7 +53,7 @@ class TinyGuest:
     script : str
         What it runs, by busybox's shell inside ``tiny_init.sh``; what it leaves in /out is the result.
     kernel : GuestKernel or None
-        What it boots; None for the newest that is installed.
+        What it boots; None for the newest that is installed or was fetched.
     rng : Unlimited, RngLimit or None
         Its virtio-rng; None for no device.
     cpu, append : str
@@ -233,14 +234,15 @@ def boot_tiny(specs: Sequence[TinyGuest], folder: Path | None = None) -> Iterato
         check_rng(spec.rng)
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError("Two lab guests have the same name", "Give each a name of its own.")
-    qemu, found = find_qemu(), accelerator()
+    qemu = find_qemu()
+    kernels = [spec.kernel or find_kernels()[0] for spec in specs]
+    found = accelerator(*kernels[:1])
     busybox = Path(find_busybox()).read_bytes()
     with ScratchFolder(folder) as private, contextlib.ExitStack() as lines:
         places = [Places(private, spec.name) for spec in specs]
         commands, logs = [], []
-        for spec, place in zip(specs, places, strict=True):
+        for spec, kernel, place in zip(specs, kernels, places, strict=True):
             place.check()
-            kernel = spec.kernel or guest_kernel()
             _write(place.initramfs, _files(spec, kernel, busybox))
             commands.append(_command_line(spec, place, qemu, bootable(kernel.image, found), found.name))
             logs.append(place.console)
