@@ -101,6 +101,15 @@ def test_a_remedy_is_never_set_against_another_plans_or_kernels_boots() -> None:
     assert lone["differs"].isna().all()
 
 
+def test_boots_that_asked_for_different_things_are_not_counted_together() -> None:
+    quiet = made_lab.remedies().assign(asked="nothing", outcome="censored", crng_ready_s=np.nan)
+    found = remedies(pd.concat([made_lab.remedies(), quiet], ignore_index=True), quantities=["crng_ready_s"])
+    assert set(found["n"]) == {5}
+    assert row(found, remedy="haveged", asked="getrandom")["median_s"] == 11.8
+    assert row(found, remedy="haveged", asked="nothing")["median"] == "> 90 s"
+    assert row(found, remedy="haveged", asked="nothing")["baseline_median"] == "> 90 s"
+
+
 def test_costs_of_unlike_times_are_not_compared() -> None:
     frame = made_lab.remedies()
     frame.loc[frame["remedy"] == "none", ["watched_s", "guest_cpu_s"]] = [60.0, 40.0]  # as all were recorded that never were ready
@@ -112,7 +121,7 @@ def test_costs_of_unlike_times_are_not_compared() -> None:
         assert math.isfinite(cost["median_s"])
         assert not pd.isna(cost["baseline_median"])
     assert row(found, remedy="haveged", quantity="crng_ready_s")["at_most_s"] < 0
-    frame["watched_s"] = np.where(frame["remedy"] == "none", 13.0, 12.0)
+    frame["watched_s"] = np.where(frame["remedy"] == "none", 21.0, 20.0)
     assert row(remedies(frame), remedy="haveged", quantity="guest_cpu_s")["differs"]
     frame["watched_s"] = np.nan
     assert pd.isna(row(remedies(frame), remedy="haveged", quantity="guest_cpu_s")["differs"])

@@ -21,12 +21,17 @@ def times(ready: list[float], waiting: list[float] | None = None) -> Times:
     return Times(np.array([*ready, *left], dtype=float), np.array([True] * len(ready) + [False] * len(left)))
 
 
-def oracle(made: Times) -> float | None:
-    """The median as a survival curve is read: where it passes a half, half-way along a stretch at exactly a half."""
+def oracle(made: Times) -> tuple[float, float | None]:
+    """The least that the median can be, and the median where it is known, as a survival curve is read: where it passes a half,
+    half-way along a stretch at exactly a half, which goes on beyond all that was watched where nothing ends it.
+    """
     waiting = ecdf(CensoredData(uncensored=made.seconds[made.seen], right=made.seconds[~made.seen])).sf
     below = [float(at) for at, share in zip(waiting.quantiles, waiting.probabilities, strict=True) if share < 0.5 - 1e-9]
     half = [float(at) for at, share in zip(waiting.quantiles, waiting.probabilities, strict=True) if share < 0.5 + 1e-9]
-    return (half[0] + below[0]) / 2 if below else None
+    longest = float(made.seconds.max())
+    if below:
+        return (half[0] + below[0]) / 2, (half[0] + below[0]) / 2
+    return ((half[0] + longest) / 2 if half else longest), None
 
 
 @settings(max_examples=200, deadline=None)
@@ -34,10 +39,10 @@ def oracle(made: Times) -> float | None:
 def test_the_median_is_that_of_scipys_curve(rows: list[tuple[int, bool]]) -> None:
     made = Times(np.array([float(at) for at, _ in rows]), np.array([seen for _, seen in rows]))
     found = time_to_event(made)
-    wanted = oracle(made)
+    least, wanted = oracle(made)
     if wanted is None:
         assert math.isnan(found.median)
-        assert found.beyond == made.seconds.max()
+        assert found.beyond == pytest.approx(least)
     else:
         assert found.median == pytest.approx(wanted)
         assert math.isnan(found.beyond)
@@ -63,12 +68,30 @@ def test_a_censored_time_is_neither_left_out_nor_averaged() -> None:
     assert said(found) == "30 s (10 s to > 90 s)"
 
 
-@pytest.mark.parametrize(("ready", "waiting"), [([10.0], [90.0] * 4), ([10.0, 12.0], [90.0] * 2), ([], [90.0] * 3)])
-def test_with_half_or_more_censored_there_is_no_median(ready: list[float], waiting: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("ready", "waiting", "beyond"), [([10.0], [90.0] * 4, 90.0), ([10.0, 12.0], [90.0] * 2, 51.0), ([], [90.0] * 3, 90.0)]
+)
+def test_with_half_or_more_censored_there_is_no_median(ready: list[float], waiting: list[float], beyond: float) -> None:
     found = time_to_event(times(ready, waiting))
     assert math.isnan(found.median)
-    assert found.beyond == 90.0
-    assert said(found).startswith("> 90 s")
+    assert found.beyond == beyond
+    assert said(found).startswith(f"> {beyond:g} s")
+
+
+def test_with_exactly_half_censored_no_more_is_said_than_is_known() -> None:
+    """Three of six were ready after 7 s. The fourth may have taken 91 s, and then the median is 49 s."""
+    half = times([7.0] * 3, [90.0] * 3)
+    assert said(time_to_event(half)) == "> 48.5 s (7 s to > 90 s)"
+    against = difference(half, times([60.0] * 6))
+    assert against.at_least == 48.5 - 60.0
+    assert against.low <= against.at_least  # the interval holds what it is the interval of
+    assert math.isnan(against.high)
+    other = difference(times([60.0] * 6), half)
+    assert (other.at_most, other.high) == (60.0 - 48.5, 60.0 - 7.0)
+    for seconds in (90.1, 500.0):  # whatever the others would have taken
+        ended = times([7.0] * 3 + [seconds] * 3)
+        assert time_to_event(ended).median >= time_to_event(half).beyond
+        assert difference(ended, times([60.0] * 6)).value >= against.at_least
 
 
 def test_times_censored_early_say_nothing_of_what_came_later() -> None:

@@ -95,7 +95,7 @@ def remedies(plan: str = "remedies", host: str = "host-a") -> pd.DataFrame:
 
 def _boot(cell: str, repeat: int, ready_s: float | None, budget_s: float, more: dict[str, Any]) -> dict[str, Any]:
     ready = ready_s is not None
-    watched_s = 12.0  # of all alike
+    watched_s = 20.0  # of all alike
     busy_s = 3.0 + 0.02 * watched_s + more.get("feeder_cpu_s", 0.0)
     return {
         "cell": cell,

@@ -64,7 +64,8 @@ def boots(frame: Frame, by: str | Sequence[str] = "cell", quantity: str = "crng_
 
     Notes
     -----
-    The median is Kaplan and Meier's. It is null where half or more of the boots are censored: a censored time is not a time.
+    The median is Kaplan and Meier's. It is null where half or more of the boots are censored: a censored time is not a time. Of
+    exactly half it is only known to lie beyond half of the way from the last that was ready to the longest that was watched.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def remedies(
     frame: Frame,
     by: str | Sequence[str] = "remedy",
     baseline: str = "none",
-    within: Sequence[str] = ("plan", "kernel"),
+    within: Sequence[str] = ("plan", "kernel", "asked"),
     quantities: Sequence[str] = QUANTITIES,
 ) -> pd.DataFrame:
     """Each remedy against none: when guests were ready, how long they waited and what it cost, with the size of the difference.
@@ -134,7 +135,8 @@ def remedies(
     baseline : str
         The remedy that the others are set against.
     within : sequence of str
-        A remedy is set against the baseline's boots that agree in these columns, and never against others.
+        A remedy is set against the baseline's boots that agree in these columns, and never against others. What is asked decides
+        when a guest is ready, so boots that asked for different things are not counted together either.
     quantities : sequence of str
         As of :func:`boots`.
 
@@ -166,7 +168,8 @@ def remedies(
     Examples
     --------
     >>> rows = pd.DataFrame({
-    ...     "plan": "p", "kernel": "6.1", "remedy": ["none"] * 3 + ["haveged"] * 3, "outcome": ["censored"] * 3 + ["ready"] * 3,
+    ...     "plan": "p", "kernel": "6.1", "asked": "nothing", "remedy": ["none"] * 3 + ["haveged"] * 3,
+    ...     "outcome": ["censored"] * 3 + ["ready"] * 3,
     ...     "budget_s": 90.0, "crng_ready_s": [None] * 3 + [5.0, 6.0, 7.0], "longest_wait_ns": None, "wait_censored": None,
     ...     "guest_cpu_s": 1.0, "feeder_cpu_s": None, "qemu_cpu_s": 2.0, "watched_s": 90.0,
     ... })

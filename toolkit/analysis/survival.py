@@ -64,8 +64,8 @@ class TimeToEvent:
     median, low, high : float
         In s, with the 95 % interval; NaN where not known: see the next three.
     beyond : float
-        The longest time watched, where the median lies beyond it (more than half had not ended by then, or half and no more was
-        seen); NaN else.
+        The least that the median can be, where it is not known: the longest time watched, where more than half had not ended by
+        then; half-way to it from the last that was seen to end, where half had; NaN else.
     high_open : bool
         Whether the interval has no upper end: it lies beyond what was watched.
     low_open : bool
@@ -111,20 +111,24 @@ def time_to_event(times: Times) -> TimeToEvent:
     Notes
     -----
     The median is the time by which half had ended; of an even number half-way to the next, as usual. Where exactly half were seen
-    to end there is no next, and the median is beyond: by the end of the watch no more than half had ended.
+    to end the next is later than all that was watched: the median lies beyond half of the way there, and no more can be said. Where
+    fewer were, it lies beyond all that was watched. The interval goes from the 2.5 % of the least that a resample's median can be
+    to the 97.5 % of the most.
 
     Examples
     --------
     >>> time_to_event(Times(np.array([5.0, 6.0, 7.0, 90.0, 90.0, 90.0]), np.array([True, True, True, False, False, False]))).beyond
-    90.0
+    48.5
     """
     if not times.seconds.size:
         return TimeToEvent(0, 0, math.nan, math.nan, math.nan, math.nan, math.nan, low_open=False, high_open=False)
     longest = float(times.seconds.max())
-    (middle,) = _median(times.seconds[None, :], times.seen[None, :])
-    ends = bootstrap_interval((times.places(),), lambda places, **_axis: _resampled(times, places))
+    (least,), (middle,) = _median(times.seconds[None, :], times.seen[None, :])
+    low, high = bootstrap_interval((times.places(),), lambda places, **_axis: _resampled(times, places, 1))
+    if not times.seen.all():
+        low, _ = bootstrap_interval((times.places(),), lambda places, **_axis: _resampled(times, places, 0))
     # Between two resamples of the longest time a quantile may be longer than both, by a rounding: that is not beyond.
-    low, high = (longest if longest < end <= longest * (1 + _ROUNDING) else end for end in ends)
+    low, high = (longest if longest < end <= longest * (1 + _ROUNDING) else end for end in (low, high))
     return TimeToEvent(
         n=times.seconds.size,
         censored=int((~times.seen).sum()),
@@ -132,7 +136,7 @@ def time_to_event(times: Times) -> TimeToEvent:
         median=_within(middle, longest),
         low=_within(low, longest),
         high=_within(high, longest),
-        beyond=longest if middle > longest else math.nan,
+        beyond=min(float(least), longest) if middle > longest else math.nan,
         low_open=low > longest,
         high_open=high > longest,
     )
@@ -149,8 +153,8 @@ def difference(times: Times, baseline: Times) -> Difference:
     Returns
     -------
     Difference
-        ``value`` where both medians are known. Where the baseline's is beyond what was watched, ``at_most``: the median less the
-        longest time watched. Where the median is beyond and the baseline's not, ``at_least``. ``low`` and ``high`` bound it with
+        ``value`` where both medians are known. Where the baseline's is not, ``at_most``: the median less the least that the
+        baseline's can be. Where the median is not known and the baseline's is, ``at_least``. ``low`` and ``high`` bound it with
         95 %: each resample's difference is known to lie between two bounds, and the interval goes from the lower ones' 2.5 % to
         the upper ones' 97.5 %. An end that is open is NaN, and so are both of fewer than three times a group.
 
@@ -243,8 +247,12 @@ def said(found: TimeToEvent, text: Callable[[float], str] = duration_text) -> st
     return f"{middle} ({text(found.low)} to {f'> {text(found.longest)}' if found.high_open else text(found.high)})"
 
 
-def _median(seconds: Numbers, seen: npt.NDArray[np.bool_]) -> Numbers:
-    """Kaplan and Meier's median of each row; _BEYOND where no more than half were seen to end."""
+def _median(seconds: Numbers, seen: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+    """The least and the most that Kaplan and Meier's median of each row can be.
+
+    The same where more than half were seen to end; _BEYOND both where fewer were. Of exactly half it is half-way from the last of
+    them to one that is later than all that was watched.
+    """
     order = np.lexsort((~seen, seconds), axis=-1)  # of equal times those seen to end come first: the others lasted longer
     at = np.take_along_axis(seconds, order, axis=-1)
     ended = np.take_along_axis(seen, order, axis=-1)
@@ -253,22 +261,22 @@ def _median(seconds: Numbers, seen: npt.NDArray[np.bool_]) -> Numbers:
     half, more = waiting <= _HALF + _ROUNDING, waiting < _HALF - _ROUNDING
     first = np.take_along_axis(at, half.argmax(axis=-1)[..., None], axis=-1)[..., 0]
     second = np.take_along_axis(at, more.argmax(axis=-1)[..., None], axis=-1)[..., 0]
-    found: Numbers = np.where(more.any(axis=-1), (first + second) / 2, _BEYOND)
-    return found
+    most: Numbers = np.where(more.any(axis=-1), (first + second) / 2, _BEYOND)
+    exactly_half = half.any(axis=-1) & ~more.any(axis=-1)
+    return np.where(exactly_half, (first + at[..., -1]) / 2, most), most
 
 
-def _resampled(times: Times, places: Numbers) -> Numbers:
+def _resampled(times: Times, places: Numbers, which: int) -> Numbers:
     chosen = np.atleast_2d(places.astype(np.int64))
-    found = _median(times.seconds[chosen], times.seen[chosen])
+    found = _median(times.seconds[chosen], times.seen[chosen])[which]
     return found if places.ndim > 1 else found[0]
 
 
 def _limits(times: Times, places: Numbers) -> tuple[Numbers, Numbers]:
-    """Of each row the least and the most that its median can be: the same where it is known."""
+    """Of each row the least and the most that its median can be, the least as a time that was watched."""
     chosen = np.atleast_2d(places.astype(np.int64))
-    middle = _median(times.seconds[chosen], times.seen[chosen])
-    longest = times.seconds[chosen].max(axis=-1)
-    return np.where(middle >= _BEYOND, longest, middle), middle
+    least, most = _median(times.seconds[chosen], times.seen[chosen])
+    return np.minimum(least, times.seconds[chosen].max(axis=-1)), most
 
 
 def _bound(times: Times, baseline: Times, combine: Callable[[Numbers, Numbers], Numbers], which: int) -> Callable[..., Numbers]:
