@@ -1,4 +1,4 @@
-"""What holds for all tests: they hear an interrupt, and so does all that they start. And in which groups (tests.groups)."""
+"""What holds for all tests: they hear an interrupt and a hangup, as does all that they start. And in which groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ __all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_runtest_
 
 
 def pytest_configure() -> None:
-    """A shell starts what it runs in the background with the interrupt ignored, which children inherit: many tests send one."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell starts what it runs in the background with the interrupt ignored, nohup with the hangup; tests send both."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)

@@ -76,12 +76,16 @@ def everything(folder: Path) -> dict[str, os.stat_result]:
     return {str(path.relative_to(folder)): path.lstat() for path in folder.rglob("*")}
 
 
+#: Where fontconfig keeps what it knows of the system's fonts, for a user who may not read the system's own index.
+_FONTS = ".cache/fontconfig"
+
+
 def open_to_others(folder: Path) -> list[str]:
-    """What in a folder is anybody else's business too."""
+    """What in a folder is anybody else's business too, but for a user's index of fonts: the system's own library makes it."""
     return [
         f"{name}: {stat.filemode(found.st_mode)}"
         for name, found in everything(folder).items()
-        if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o077
+        if not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o077 and not name.startswith(_FONTS)
     ]
 
 
