@@ -91,7 +91,14 @@ CASES = [
         rng=Unlimited(),
         script=f"rmmod virtio_rng || exit\n{READY}",
     ),
-    Case("feeder-running", SOUND, "", "haveged made it ready, and begins with each boot", feeder="haveged"),
+    Case(
+        "feeder-running",
+        SOUND,
+        "",
+        "nothing asked, so jitterentropy-rngd made it ready, and it begins with each boot",
+        script='until dmesg | grep -q "crng init done"; do sleep 0.3; done\n',
+        feeder="jitterentropy-rngd",
+    ),
     Case(
         "log-overwritten",
         CANNOT_TELL,
