@@ -38,6 +38,17 @@ def test_episodes_are_shaded_where_they_lie() -> None:
     assert f"starved {len(episodes)} times" in drawn.texts(figure)
 
 
+def test_a_part_of_the_samples_keeps_its_time_since_the_first_of_all() -> None:
+    samples = made.entropy_samples("blocking", count=50)
+    part = samples.iloc[20:40]
+    figure = plots.pool(part, starvation(part, "blocking"), "blocking", samples)
+    assert [x for x, _ in drawn.points(figure.axes[0], "pool")] == pytest.approx([0.1 * place for place in range(20, 40)])
+    low, high = figure.axes[0].get_xlim()
+    assert 1.9 < low < 2.0
+    assert 3.9 < high < 4.0
+    assert drawn.points(drawn_pool(part, "blocking").axes[0], "pool")[0][0] == 0.0
+
+
 def test_a_latched_kernel_is_said_to_tell_nothing_by_its_pool() -> None:
     figure = drawn_pool(made.entropy_samples(), "latched")
     said = drawn.texts(figure).replace("\n", " ")

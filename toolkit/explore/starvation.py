@@ -78,7 +78,7 @@ def pool(session: Session) -> View:
                     f"No sample lies between {duration_text(range_s[0])} and {duration_text(range_s[1])}: choose a longer time."
                 )
             ]
-        return [plots.pool(rows, _within(every, rows), states), summary(rows, every, states)]
+        return [plots.pool(rows, _within(every, rows), states, samples), summary(rows, every, states)]
 
     return View(controls, draw)
 

@@ -39,7 +39,9 @@ MEANS = {
 _CONSTANT = "On this kernel entropy_avail is a constant:\n256 once ready. It cannot show starvation.\nThe bars below can."
 
 
-def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFrame) -> style.AltFigure:
+def pool(
+    samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFrame, whole: pd.DataFrame | None = None
+) -> style.AltFigure:
     """``entropy_avail`` over time with the starved episodes shaded, and below it whether the generator was ready and readable.
 
     Parameters
@@ -51,12 +53,17 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
     regimes : str or DataFrame
         As :func:`toolkit.starvation` takes them: a regime's name for all boots, or ``rng_state`` rows. A boot of which no regime is
         known, or of which no sample holds evidence, is shown without judgement.
+    whole : DataFrame, optional
+        Of what ``samples`` are a part: time counts from the first sample of each target there, so that a stretch of time keeps its
+        numbers when it is looked at alone.
     """
     if samples.empty:
         return style.says("No sample of the pool in this selection.")
     known = regime_of(samples, regimes)
     why = unjudged(samples, known)
     targets = list(samples.groupby(_TARGET, dropna=False, sort=True))
+    began = (samples if whole is None else whole).groupby(_TARGET, dropna=False)["t_ns"].min()
+    first_ns = {key_of(key): int(first) for key, first in zip(began.index, began, strict=True)}
     shown = targets[:MOST_TARGETS]
     names = target_names(samples)
     with style.drawing():
@@ -68,7 +75,7 @@ def pool(samples: pd.DataFrame, episodes: pd.DataFrame, regimes: str | pd.DataFr
             regime = known.get(key_of(key))
             above, below = grid[2 * place][0], grid[2 * place + 1][0]
             above.set_title(_panel_title(names[key_of(key)], regime, key_of(key) in why))
-            _panel(above, below, part.sort_values("t_ns"), of_target)
+            _panel(above, below, part.sort_values("t_ns"), of_target, first_ns[key_of(key)])
             if regime == "latched":
                 box = {"facecolor": "white", "edgecolor": style.GREY, "boxstyle": "round,pad=0.4"}
                 above.text(
@@ -145,9 +152,8 @@ def _panel_title(name: str, regime: str | None, is_unjudged: bool) -> str:
     return f"{name} · {regime} kernel{': not judged' if is_unjudged else ''}"
 
 
-def _panel(above: Axes, below: Axes, part: pd.DataFrame, episodes: pd.DataFrame) -> None:
-    first_ns, last_ns = int(part["t_ns"].iloc[0]), int(part["t_ns"].iloc[-1])
-    unit_s, unit = _unit((last_ns - first_ns) / 1e9)
+def _panel(above: Axes, below: Axes, part: pd.DataFrame, episodes: pd.DataFrame, first_ns: int) -> None:
+    unit_s, unit = _unit((int(part["t_ns"].iloc[-1]) - first_ns) / 1e9)
     at = (part["t_ns"].to_numpy(dtype="int64") - first_ns) / 1e9 / unit_s
     bits = part["entropy_avail_bits"].astype("float64").to_numpy(dtype="float64", na_value=math.nan)
     above.plot(*thinned(at, bits), color=style.BLUE, linewidth=1.4, drawstyle="steps-post", gid="pool")
@@ -163,9 +169,9 @@ def _panel(above: Axes, below: Axes, part: pd.DataFrame, episodes: pd.DataFrame)
     below.set_yticks([0, 1], ["ready", "readable"])
     below.set_ylim(1.6, -0.6)
     below.grid(visible=False)
-    width = float(at[-1]) or 1.0
+    width = float(at[-1] - at[0]) or 1.0
     for axes in (above, below):
-        axes.set_xlim(-0.01 * width, 1.01 * width)
+        axes.set_xlim(float(at[0]) - 0.01 * width, float(at[0]) + 1.01 * width)
     below.set_xlabel(f"time since the first sample, {duration_text(first_ns / 1e9)} after boot ({unit})")
 
 
@@ -192,7 +198,7 @@ def _strip(axes: Axes, at: np.ndarray, truth: pd.Series, place: int) -> None:
     """A row of bars: filled where true, hatched where false, empty where it was not looked at."""
     codes = truth.map({True: 1, False: 0}).astype("float64").fillna(-1).to_numpy()
     starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-    ends = np.r_[at[starts[1:]], at[-1] if len(at) > 1 else 1.0]
+    ends = np.r_[at[starts[1:]], at[-1] if len(at) > 1 else at[0] + 1.0]
     for code, face, edge, hatch in ((1, _YES, "none", None), (0, "white", _NO, "/////")):
         bars = [(at[start], max(end - at[start], 0.0)) for start, end in zip(starts, ends, strict=True) if codes[start] == code]
         axes.broken_barh(bars, (place - 0.32, 0.64), facecolors=face, edgecolors=edge, hatch=hatch, linewidth=0.6, gid=truth.name)
