@@ -31,6 +31,27 @@ def test_sizes_get_the_unit_of_the_least_so_that_none_is_a_fraction() -> None:
     assert shown.to_dict("list") == {"block (bytes)": [64.0, 4096.0, 65536.0]}
 
 
+def test_an_interval_is_in_the_unit_of_its_median_and_what_is_unknown_in_the_unit_of_its_column() -> None:
+    frame = pd.DataFrame(
+        {
+            "difference_s": [-0.16], "difference_low_s": [-2.0], "difference_high_s": [1.97], "median_s": [2.5], "low_s": [0.001],
+            "virtio_rng_max_bytes": pd.array([None], dtype="Int64"), "virtio_rng_period_ms": [4000],
+        }
+    )  # fmt: skip
+    assert readable(frame).round(3).to_dict("list") == {
+        "difference (s)": [-0.16], "difference low (s)": [-2.0], "difference high (s)": [1.97], "median (s)": [2.5],
+        "low (s)": [0.001], "virtio rng max (bytes)": [pytest.approx(float("nan"), nan_ok=True)], "virtio rng period (s)": [4.0],
+    }  # fmt: skip
+
+
+def test_short_text_is_on_one_line_and_long_text_has_room() -> None:
+    text = as_html(pd.DataFrame({"a": ["x" * 130], "b": ["y" * 131]}))
+    assert '"className": "dt-nowrap", "targets": [0]' in text
+    assert '"className": "virt-toolkit-long", "targets": [1]' in text
+    assert "min-width" in text
+    assert "min-width: 26em" not in as_html(pd.DataFrame({"a": ["x"]}))
+
+
 def test_missing_is_a_dash_and_never_zero() -> None:
     text = as_html(
         pd.DataFrame({"a": ["x", None], "b": [1.5, None], "c": pd.array([1, None], dtype="Int64"), "d": pd.array([True, None])})
