@@ -8,9 +8,9 @@ import pandas as pd
 
 from toolkit.analysis.boots import boots as boots_of
 from toolkit.analysis.boots import remedies as remedies_of
-from toolkit.analysis.configurations import asks_words, named, parts
+from toolkit.analysis.configurations import TRANSLATED, asks_words, named, parts, translated
 from toolkit.analysis.rates import rates as rates_of
-from toolkit.analysis.waits import SHARED, waits
+from toolkit.analysis.waits import OWN_PACE, SHARED, waits
 from toolkit.analysis.waits import fairness as fairness_of
 from toolkit.plots.boots import in_order
 from toolkit.units import bytes_text, duration_text, rate_text
@@ -90,10 +90,7 @@ def remarks(rows: pd.DataFrame) -> list[str]:
         for detail, group in of_it.groupby("detail", sort=False):
             which = "; ".join(sorted({f"{asks}: {name}" for asks, name in zip(group["asks"], group["configuration"], strict=True)}))
             said.append(f"{'1 boot' if len(group) == 1 else f'{len(group)} boots'} {outcome}: {detail} ({which})")
-    accelerators = sorted(rows["accelerator"].dropna().unique())
-    if accelerators == ["tcg"]:
-        said.append("The guests ran under TCG: their processor is many times slower than a real one, which lengthens every time.")
-    return said
+    return [*said, TRANSLATED] if translated(rows) else said
 
 
 def rates(source_reads: pd.DataFrame, rng_state: pd.DataFrame) -> pd.DataFrame:
@@ -126,7 +123,9 @@ def readers(drain_reads: pd.DataFrame) -> pd.DataFrame:
             "readers at once": found["readers_at_once"],
             "reader": found["reader"],
             "reads": found["reads"],
-            "rate": found["bytes_per_second"].map(rate_text, na_action="ignore"),
+            # One that hardly waits goes at its own pace, which is nobody's rate.
+            "rate": found["bytes_per_second"].where(found["waiting_fraction"] >= OWN_PACE).map(rate_text, na_action="ignore"),
+            "of its time waiting": found["waiting_fraction"].map(lambda part: f"{100 * part:.3g} %", na_action="ignore"),
             "waits (half; 99 %; longest)": found["wait"],
         }
     )

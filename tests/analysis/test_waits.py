@@ -39,6 +39,14 @@ def reader(
     )
 
 
+def test_the_part_of_its_time_that_a_reader_waited_tells_its_own_pace_from_its_source_s() -> None:
+    busy = reader([0.001] * 9)
+    assert waits(busy)["waiting_fraction"].item() == pytest.approx(1.0)
+    # The same reads, ten times as far apart: the reader rests between them.
+    resting = busy.assign(t_ns=busy["t_ns"].iloc[0] + (busy["t_ns"] - busy["t_ns"].iloc[0]) * 10)
+    assert waits(resting)["waiting_fraction"].item() == pytest.approx(9 / 81)
+
+
 def test_a_reader_has_its_bytes_by_its_time_and_its_waits() -> None:
     (row,) = waits(reader([1.0] * 8 + [2.0])).to_dict("records")
     assert row["bytes_per_second"] == pytest.approx(9 * 64 / 10)

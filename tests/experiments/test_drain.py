@@ -97,6 +97,11 @@ def test_a_source_that_the_host_has_not_is_left_out_and_the_store_tells_why(
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+def test_readers_of_one_source_are_numbered_from_one() -> None:
+    sources = ("getrandom", "/dev/hwrng", "/dev/random", "/dev/hwrng")
+    assert [experiment._name(sources, place) for place in range(4)] == ["getrandom", "/dev/hwrng 1", "/dev/random", "/dev/hwrng 2"]
+
+
 def test_each_source_is_measured_alone_too_and_one_alone_once() -> None:
     found = readers_at_once(["getrandom", "/dev/hwrng", "/dev/hwrng"], LIMIT)
     assert [each.sources for each in found] == [("getrandom",), ("/dev/hwrng",), ("getrandom", "/dev/hwrng", "/dev/hwrng")]

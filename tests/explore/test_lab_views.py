@@ -12,7 +12,7 @@ import pytest
 
 from tests.plots import made, made_lab
 from toolkit import explore
-from toolkit.explore import findings_lab, remedies
+from toolkit.explore import findings_boots, findings_lab, remedies
 from toolkit.explore.session import Session
 from toolkit.explore.view import View
 from toolkit.markup import Fragment
@@ -137,14 +137,18 @@ def test_the_table_of_boots_begins_with_short_columns_and_ends_with_the_cell(lab
 
 def test_on_a_page_every_plan_and_kernel_is_shown_under_its_name(lab: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_STATIC", "1")
-    for view in (explore.boots.configurations(lab), explore.boots.curves(lab)):
+    # Of each boot when it was ready and, in a figure and table of their own, how long getrandom waited; curves of the first alone.
+    for view, times in ((explore.boots.configurations(lab), 2), (explore.boots.curves(lab), 1)):
         assert view.controls == {}
         blocks = view.blocks()
-        assert [type(block) for block in blocks] == [Fragment, AltFigure, pd.DataFrame] * 2
-        assert [str(block) for block in blocks[::3]] == [
+        assert [type(block) for block in blocks] == [Fragment, *[AltFigure, pd.DataFrame] * times] * 2
+        assert [str(block) for block in blocks[:: 1 + 2 * times]] == [
             "<h4>matrix, kernel 6.1.0-44-amd64</h4>",
             "<h4>reference, kernel 6.1.0-44-amd64</h4>",
         ]
+    _, ready, _, waited, *_ = explore.boots.configurations(lab).blocks()
+    assert "ready after" in alt(ready)  # type: ignore[arg-type]
+    assert "the longest wait is" in alt(waited)  # type: ignore[arg-type]
 
 
 def test_both_halves_of_a_comparison_of_remedies_are_shown(
@@ -164,6 +168,7 @@ def test_both_halves_of_a_comparison_of_remedies_are_shown(
         "<h4>remedies, nothing asks · 6.1.0-44-amd64</h4>",
     ]
     assert [alt(block)[:22] for block in blocks[1::3]] == ["Where getrandom waits,", "Where nothing asks, re"]
+    assert "waits least with rdrand" in alt(blocks[1])  # type: ignore[arg-type]
 
 
 def test_the_start_names_what_was_measured_of_guests_and_says_it_in_short(lab: Session, empty: Session) -> None:
@@ -235,15 +240,19 @@ def test_guests_of_two_devices_are_never_pooled(tmp_path: Path, displayed: list[
 
 def test_readiness_is_said_in_a_sentence_for_each_kernel_and_thing_asked() -> None:
     frame = pd.concat([made_lab.matrix(), made_lab.matrix(kernel="5.10")], ignore_index=True)
-    said = findings_lab.boots(frame)
+    said = findings_boots.boots(frame)
     assert len(said) == 6
     assert words(said[-3:]).split("\n") == [
         (
             "Kernel 6.1.0-44-amd64, getrandom waits: ready after 110 ms with RDRAND credited; 2 s with virtio-rng; "
             "2.3 s with virtio-rng, 1 KiB a second; 3.3 s with virtio-rng, 4 B in 4 s; 3.3 s without a source; "
-            "4.35 s with RDRAND not credited (5 boots each)."
+            "4.35 s with RDRAND not credited (5 boots each). The longest getrandom waited from 10 µs with RDRAND "
+            "credited to 1.85 s with RDRAND not credited."
         ),
-        "Kernel 6.1.0-44-amd64, urandom read first, then getrandom: ready after 3.9 s without a source (5 boots).",
+        (
+            "Kernel 6.1.0-44-amd64, urandom read first, then getrandom: ready after 3.9 s without a source (5 boots). "
+            "Its longest getrandom waited 1.4 s without a source."
+        ),
         (
             "Kernel 6.1.0-44-amd64, nothing asks: ready after 2.2 s to 2.65 s with virtio-rng (3 backends); "
             "2.4 s with virtio-rng, 1 KiB a second; 67 s with virtio-rng, 4 B in 4 s (1 of 5 boots not in time); "
@@ -252,20 +261,69 @@ def test_readiness_is_said_in_a_sentence_for_each_kernel_and_thing_asked() -> No
     ]
 
 
+def test_in_short_a_kernel_is_one_sentence_and_guests_without_kvm_are_said_to_be() -> None:
+    said = words(findings_boots.boots_in_short(made_lab.matrix())).split("\n")
+    assert said[0].startswith(
+        "Kernel 6.1.0-44-amd64: a guest without a source in which nothing asks was never ready within 90 s; "
+        "with virtio-rng after 2.3 s, with virtio-rng, 1 KiB a second after 2.4 s, with virtio-rng, 4 B in 4 s after 67 s; "
+        "a getrandom waited 800 ms without a source, 10 µs with RDRAND credited, "
+    )
+    assert "ran under TCG" in said[-1]
+    assert "TCG" not in words(findings_boots.boots_in_short(made_lab.matrix().assign(accelerator="kvm")))
+
+
+def test_in_short_remedies_are_told_apart_by_what_they_did() -> None:
+    frame = made_lab.remedies()
+    worse = made_lab.boots([("rngd", (89.0,) * 5, {"remedy": "rngd"})], "remedies")
+    (said,) = words(findings_boots.remedies_in_short(pd.concat([frame, worse], ignore_index=True))).split("\n")
+    assert "getrandom waits: the longest wait with none is > 87.5 s" in said
+    assert (
+        "; helped: rdrand (10 µs), virtio-rng (2.6 s), haveged (9.3 s), jitterentropy-rngd (11 s); not told from none: rngd" in said
+    )
+
+
+def test_the_starvation_page_says_in_short_what_is_there_and_what_is_not(lab: Session, empty: Session, tmp_path: Path) -> None:
+    (said,) = explore.overview.guests(lab).blocks()
+    assert "a guest without a source in which nothing asks" in str(said)
+    assert "Not in this store" not in str(said)
+    (lacking,) = explore.overview.guests(empty).blocks()
+    text = words([lacking])  # type: ignore[list-item]
+    assert text.startswith(
+        "Not in this store: readiness by configuration (toolkit lab readiness), remedies (toolkit lab remedies), "
+    )
+    assert text.endswith("the audit (toolkit guests audit).")
+
+
+def test_a_stretch_of_time_keeps_its_numbers_when_it_is_looked_at_alone(lab: Session) -> None:
+    view = explore.waits.readers(lab)
+    view.controls["range_s"].value = (5.0, 8.0)
+    figure = view.blocks()[0]
+    assert isinstance(figure, AltFigure)
+    low, high = figure.axes[0].get_xlim()
+    assert 4.0 < low < 5.1
+    assert 7.0 < high < 9.0
+
+
 def test_boots_that_are_missing_are_counted_in_the_sentence() -> None:
     frame = made_lab.boots()
     frame.loc[[0, 1, 2], "outcome"] = ["failed", "left out", "left out"]
-    said = words(findings_lab.boots(frame))
+    said = words(findings_boots.boots(frame))
     assert "only 2 of 5 boots within 90 s with virtio-rng, 4 B in 4 s (2 to 5 boots each); 1 failed; 2 left out" in said
-    assert words(findings_lab.boots(frame.head(3))).endswith(
+    assert words(findings_boots.boots(frame.head(3))).endswith(
         "no boot tells when it was ready; 1 failed; 2 left out: not to be had here."
     )
 
 
 def test_a_remedy_is_said_with_its_size_and_cost() -> None:
-    said = words(findings_lab.remedies(made_lab.remedies()))
-    assert "haveged (kernel 6.1.0-44-amd64, getrandom waits): ready after 11.8 s (11 s to 12.6 s), without it after > 90 s" in said
-    assert "at least 78.2 s sooner; the guest used 4.82 s" in said
+    said = words(findings_boots.remedies(made_lab.remedies()))
+    # Where getrandom is asked its wait tells: a boot's own 2.5 s are not in it.
+    assert (
+        "haveged (kernel 6.1.0-44-amd64, getrandom waits): the longest wait is 9.3 s (8.5 s to 10.1 s), without it > 87.5 s" in said
+    )
+    assert "at least 78.2 s shorter; the guest used 4.82 s" in said
+    quiet = words(findings_boots.remedies(made_lab.remedies().assign(asked="nothing")))
+    assert "haveged (kernel 6.1.0-44-amd64, nothing asks): ready after 11.8 s (11 s to 12.6 s), without it after > 90 s" in quiet
+    assert "at least 78.2 s sooner; the guest used 4.82 s" in quiet
     assert "none (kernel" not in said
 
 
@@ -286,7 +344,7 @@ def test_a_guest_that_draws_just_what_its_limit_gives_shows_no_bursts_and_is_not
 def test_guests_that_share_are_said_with_their_index() -> None:
     said = words(findings_lab.fairness(pd.concat([made_lab.drain_reads(n, 1, scenario="fairness") for n in (1, 2)])))
     assert "one guest on rng-random gets" in said
-    assert "Jain's index 1.00 (1 is equal; n = 3)" in said
+    assert "Jain's index 1.00 (1 is equal), shares in any of 3 repeats 49 % to 51 %" in said
 
 
 def test_a_verdict_has_a_sign_beside_its_word_and_the_newest_counts() -> None:
@@ -303,7 +361,7 @@ def test_what_a_guest_wrote_does_nothing() -> None:
         made_lab.boots().assign(kernel=HOSTILE, virtio_rng_backend=HOSTILE),
     )
     reads = made_lab.drain_reads().assign(reader=HOSTILE)
-    for said in (findings_lab.audits(audits), findings_lab.boots(boots), findings_lab.waits(reads)):
+    for said in (findings_lab.audits(audits), findings_boots.boots(boots), findings_lab.waits(reads)):
         assert "<script>" not in "".join(said)
         assert "&lt;script&gt;" in "".join(said)
 

@@ -89,6 +89,34 @@ def test_a_remedy_says_what_it_changed_and_none_says_that_it_is_the_baseline() -
     assert "> 90 s" in said
 
 
+def test_a_remedy_of_0_s_is_drawn_at_the_edge_of_an_axis_of_decades() -> None:
+    frame = made_lab.remedies()
+    frame.loc[frame["remedy"] == "rdrand", "crng_ready_s"] = [0.0, 0.0, 0.0, 0.1, 0.1]
+    figure = plots.remedies(frame)
+    left, right = figure.axes
+    edge = left.get_xlim()[0]
+    assert [x for x, _ in drawn.points(left, "boot at 0")] == [edge] * 3
+    assert drawn.points(left, "median at 0") == [(edge, 0.0)]
+    assert drawn.points(right, "boot at 0") == []
+    assert "At the left edge, pointing left: 0" in drawn.texts(figure).replace("\n", " ")
+
+
+def test_remedies_can_be_set_against_each_other_by_how_long_getrandom_waited() -> None:
+    frame = made_lab.remedies()
+    table = remedies(frame, quantities=["longest_wait_s"])
+    figure = plots.remedies(frame, time="longest_wait_s")
+    assert [x for x, _ in drawn.points(figure.axes[0], "median")] == pytest.approx(sorted(table["median_s"].dropna()))
+    assert "haveged\nat least 78.2 s shorter" in drawn.texts(figure)
+    assert plots.alt(figure).startswith("Where getrandom waits, waits least with rdrand: 10 µs, with none more than 87.5 s.")
+
+
+def test_a_change_that_its_interval_does_not_tell_from_none_says_so() -> None:
+    cells = [("none", (5.0, 6.0, 7.0, 8.0, 9.0), {}), ("haveged", (4.0, 6.0, 6.5, 8.0, 9.5), {"remedy": "haveged"})]
+    said = drawn.texts(plots.remedies(made_lab.boots(cells, "remedies")))
+    assert "haveged\n500 ms sooner (unclear)" in said
+    assert "Unclear: its 95 % interval" in said.replace("\n", " ")
+
+
 def test_a_remedy_without_a_feeder_has_no_cost_of_one() -> None:
     said = drawn.texts(plots.remedies(made_lab.remedies(), cost="feeder_cpu_s"))
     assert said.count("none of its own") == 3

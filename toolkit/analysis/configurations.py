@@ -14,7 +14,10 @@ import pandas as pd
 from toolkit.analysis.frames import check_columns
 from toolkit.units import bytes_text, duration_text
 
-__all__ = ["ASKS", "NO_SOURCE", "PART", "asks_words", "named", "part_words", "parts", "where_words", "with_words"]
+__all__ = [
+    "ASKS", "NO_SOURCE", "PART", "TRANSLATED", "asks_words", "felt", "named", "part_words", "parts", "translated",
+    "where_words", "with_words",
+]  # fmt: skip
 
 #: What early user space asks for, in words, in the order in which it is shown.
 ASKS = {
@@ -24,6 +27,8 @@ ASKS = {
 }
 #: What a guest is called that has nothing to draw on.
 NO_SOURCE = "no source"
+#: What must be said of times that were taken without KVM.
+TRANSLATED = "The guests ran under TCG: their processor is many times slower than a real one, which lengthens every time."
 #: Boots that differ in one of these are never shown as one.
 PART = ("host", "plan", "kernel")
 _UNKNOWN = "what is asked is not known"
@@ -32,6 +37,32 @@ _RDRAND = {"trusted": "RDRAND, credited", "untrusted": "RDRAND, not credited", "
 _NO_FEEDERS = ("none", "virtio-rng", "rdrand")
 _DEVICE = ("virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms")
 _NEEDED = (*PART, "cell", "rdrand", *_DEVICE, "remedy", "asked")
+
+
+def translated(frame: pd.DataFrame) -> bool:
+    """Whether all boots of which it is known ran without KVM, their processors translated by QEMU.
+
+    Examples
+    --------
+    >>> translated(pd.DataFrame({"accelerator": ["tcg", None]})), translated(pd.DataFrame({"accelerator": ["tcg", "kvm"]}))
+    (True, False)
+    """
+    return set(frame["accelerator"].dropna()) == {"tcg"}
+
+
+def felt(frame: pd.DataFrame) -> str:
+    """Which time of boots tells what their source did: ``longest_wait_s`` where ``getrandom`` was asked, else ``crng_ready_s``.
+
+    When a generator was ready counts from boot, and a guest takes its seconds to boot with any source; the wait is what a program
+    feels. It is not there where nothing asked.
+
+    Examples
+    --------
+    >>> felt(pd.DataFrame({"asked": ["nothing"], "longest_wait_ns": [None]}))
+    'crng_ready_s'
+    """
+    asked = frame.loc[frame["asked"] != "nothing", "longest_wait_ns"]
+    return "longest_wait_s" if asked.notna().any() else "crng_ready_s"
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:

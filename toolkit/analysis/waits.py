@@ -13,23 +13,25 @@ from toolkit.analysis.stats import median_interval, table_of
 from toolkit.analysis.survival import Times, quantile
 from toolkit.units import duration_text
 
-__all__ = ["DEVICE", "SHARED", "fairness", "jain", "shares", "waits"]
+__all__ = ["DEVICE", "OWN_PACE", "SHARED", "fairness", "jain", "shares", "waits"]
 
 #: The scenario in which guests share a source of the host.
 SHARED = "fairness"
 #: Guests with another virtio-rng are never pooled.
 DEVICE = ("virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms")
+#: A reader that spends less of its time in its reads goes at a pace of its own.
+OWN_PACE = 0.5
 _P99 = 0.99
 _READER = ["run_id", "host", "guest", "boot_id", "scenario", "guests_at_once", "readers_at_once", "repeat", "reader", "source"]
 _TRIAL = ["run_id", "host", "source", "guests_at_once", "repeat"]
 _NEEDED = (*_READER, "t_ns", "read_bytes", "wait_ns", "wait_censored", "errno")
 _WAITS = [
-    "repeats", "reads", "failed", "waiting", "read_bytes", "bytes_per_second", "low", "high",
+    "repeats", "reads", "failed", "waiting", "read_bytes", "bytes_per_second", "low", "high", "waiting_fraction",
     "wait_median_s", "wait_p99_s", "longest_wait_s", "longest_open", "wait",
 ]  # fmt: skip
 _FAIR = [
     "repeats", "incomplete", "jain", "jain_low", "jain_high", "smallest_share", "greatest_share",
-    "each_bytes_per_second", "all_bytes_per_second", "all_low", "all_high",
+    "each_bytes_per_second", "all_bytes_per_second", "all_bytes_per_second_low", "all_bytes_per_second_high",
 ]  # fmt: skip
 
 
@@ -50,7 +52,9 @@ def waits(
     pandas.DataFrame
         A row a group: the columns of ``by``, then ``repeats`` (readers of one boot and repeat), ``reads``, of which ``failed`` or
         were still ``waiting`` at the end; ``read_bytes``; ``bytes_per_second``, the median over repeats of a reader's bytes by
-        its time, with the 95 % interval ``low`` and ``high`` (NaN of fewer than three); ``wait_median_s`` and ``wait_p99_s``, the
+        its time, with the 95 % interval ``low`` and ``high`` (NaN of fewer than three); ``waiting_fraction``, the part of its time
+        that a reader spent in its reads: where it is small its rate is its own pace, and says nothing of the source;
+        ``wait_median_s`` and ``wait_p99_s``, the
         least time by which that share of the reads had returned, null where it had not; ``longest_wait_s``, and ``longest_open``:
         that read had not returned, and waited longer than that; and ``wait``: the same in words.
 
@@ -100,6 +104,7 @@ def waits(
             "bytes_per_second": found.median,
             "low": found.low,
             "high": found.high,
+            "waiting_fraction": _fraction(wait_s.sum(), told["took_s"].sum()),
             "wait_median_s": middle,
             "wait_p99_s": late,
             "longest_wait_s": longest_s,
@@ -127,7 +132,7 @@ def fairness(drain_reads: Frame, by: str | Sequence[str] = (*DEVICE, "source", "
         left out; ``jain``, the median over repeats of Jain's index, with its 95 % interval ``jain_low`` and ``jain_high`` (NaN of
         fewer than three); ``smallest_share`` and ``greatest_share`` of any guest in any repeat, where equal is one by the number
         of guests; ``each_bytes_per_second``, the median of a guest, and ``all_bytes_per_second`` of all together, with
-        ``all_low`` and ``all_high``.
+        ``all_bytes_per_second_low`` and ``all_bytes_per_second_high``.
 
     Raises
     ------
@@ -175,8 +180,8 @@ def fairness(drain_reads: Frame, by: str | Sequence[str] = (*DEVICE, "source", "
             "greatest_share": whole["greatest"].max(),
             "each_bytes_per_second": whole["each"].median(),
             "all_bytes_per_second": together.median,
-            "all_low": together.low,
-            "all_high": together.high,
+            "all_bytes_per_second_low": together.low,
+            "all_bytes_per_second_high": together.high,
         }
 
     return table_of(per_trial, names, _FAIR, measure)
@@ -210,7 +215,11 @@ def _rates(rows: pd.DataFrame) -> pd.DataFrame:
     told = rows.assign(ended=ended, came=_bytes(rows), begun=rows["t_ns"].astype("int64")).groupby(_READER, dropna=False)
     found = told.agg(came=("came", "sum"), begun=("begun", "min"), ended=("ended", "max")).reset_index()
     took_s = (found["ended"] - found["begun"]) / 1e9
-    return found.assign(bytes_per_second=found["came"] / took_s.where(took_s > 0))
+    return found.assign(took_s=took_s, bytes_per_second=found["came"] / took_s.where(took_s > 0))
+
+
+def _fraction(waited_s: float, took_s: float) -> float:
+    return min(waited_s / took_s, 1.0) if took_s > 0 else math.nan
 
 
 def _bytes(rows: pd.DataFrame) -> pd.Series:

@@ -246,7 +246,7 @@ def _rows(drain: Drain, files: dict[str, bytes]) -> list[dict[str, Any]]:
         for number, source in enumerate(drain.sources):
             constant = {
                 "scenario": drain.scenario,
-                "reader": f"{source} {number}" if drain.sources.count(source) > 1 else source,
+                "reader": _name(drain.sources, number),
                 "source": source,
                 "guests_at_once": drain.guests,
                 "readers_at_once": len(drain.sources),
@@ -256,6 +256,12 @@ def _rows(drain: Drain, files: dict[str, bytes]) -> list[dict[str, Any]]:
             }
             rows += [{**constant, **_row(call, end_ns)} for call in readings(files.get(f"reads.{repeat}.{number}", b""))]
     return rows
+
+
+def _name(sources: tuple[str, ...], number: int) -> str:
+    """A reader is called by its source; of several of one source the first is 1."""
+    source = sources[number]
+    return f"{source} {sources[: number + 1].count(source)}" if sources.count(source) > 1 else source
 
 
 def _row(call: Reading, end_ns: int | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pandas as pd
 from toolkit.analysis.boots import QUANTITIES
 from toolkit.analysis.boots import boots as analysed
 from toolkit.analysis.configurations import named, parts
-from toolkit.explore import findings_lab
+from toolkit.explore import findings_boots
 from toolkit.explore.remedies import plans
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, each_with_heading, nothing_chosen, static
@@ -23,7 +23,7 @@ from toolkit.plots import style
 from toolkit.plots.boots import WHAT, boots_curve, in_order
 from toolkit.plots.boots import boots as strips
 
-__all__ = ["apart", "configurations", "curves", "found", "summary"]
+__all__ = ["apart", "configurations", "curves", "found", "in_short", "summary"]
 
 _ALL_REMEDIES = "All boots in this store compare remedies: see there."
 #: What a column of the table is called for people; the others keep their names.
@@ -39,16 +39,19 @@ def apart(session: Session) -> pd.DataFrame:
 
 
 def configurations(session: Session) -> View:
-    """Every boot of each configuration of a kernel with the median, by what is asked; which quantity can be chosen."""
-    return _chosen(session, strips)
+    """Every boot of each configuration of a kernel with the median, by what is asked; which quantity can be chosen.
+
+    A page shows both times: when the generator was ready, which counts from boot, and how long ``getrandom`` waited for it.
+    """
+    return _chosen(session, strips, ("crng_ready_s", "longest_wait_s"))
 
 
 def curves(session: Session) -> View:
     """The share of the boots that were ready by then, a line a configuration."""
-    return _chosen(session, boots_curve)
+    return _chosen(session, boots_curve, ("crng_ready_s",))
 
 
-def _chosen(session: Session, figure: Callable[..., style.AltFigure]) -> View:
+def _chosen(session: Session, figure: Callable[..., style.AltFigure], on_a_page: Sequence[str]) -> View:
     missing = _lacks(session)
     if missing is not None:
         return View({}, lambda: [missing])
@@ -70,7 +73,10 @@ def _chosen(session: Session, figure: Callable[..., style.AltFigure]) -> View:
         return [figure(some, quantity=quantity), summary(some, quantity)]
 
     if static():
-        each = [(name, draw(place, asked, measured[0])) for place, (name, _) in enumerate(of_kernels)]
+        each = []
+        for place, (kernel, part) in enumerate(of_kernels):
+            quantities = [name for name in on_a_page if analysed(part, quantity=name)["n"].sum()] or measured[:1]
+            each.append((kernel, [block for quantity in quantities for block in draw(place, asked, quantity)]))
         return View({}, lambda: each_with_heading(each))
     wide = {"description_width": "initial"}
     controls = {
@@ -99,7 +105,13 @@ def summary(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> pd.DataFrame
 def found(session: Session) -> View:
     """The findings on readiness, in sentences."""
     missing = _lacks(session)
-    return View({}, lambda: [missing or bullets(findings_lab.boots(apart(session)))])
+    return View({}, lambda: [missing or bullets(findings_boots.boots(apart(session)))])
+
+
+def in_short(session: Session) -> View:
+    """What guests of each kernel had with a source and without one, a sentence a kernel, and how the guests ran."""
+    missing = _lacks(session)
+    return View({}, lambda: [missing or bullets(findings_boots.boots_in_short(apart(session)))])
 
 
 def _lacks(session: Session) -> Fragment | None:

@@ -1,4 +1,4 @@
-"""What was found of guests made for an experiment, and of audits, in sentences with numbers: tables in, HTML sentences out.
+"""What was found of limits, of readers at once, and of audits, in sentences with numbers: tables in, HTML sentences out.
 
 As :mod:`toolkit.explore.findings`: no figure, no widget, and no judgement that the numbers in the sentence do not carry.
 """
@@ -10,129 +10,24 @@ from typing import Any
 
 import pandas as pd
 
-from toolkit.analysis.boots import boots as ready_of
-from toolkit.analysis.boots import remedies as compared
-from toolkit.analysis.configurations import PART, asks_words, named, part_words, with_words
 from toolkit.analysis.rates import rates as rates_of
-from toolkit.analysis.waits import DEVICE, SHARED
+from toolkit.analysis.waits import DEVICE, OWN_PACE, SHARED
 from toolkit.analysis.waits import fairness as fairness_of
 from toolkit.analysis.waits import waits as waits_of
 from toolkit.markup import Fragment, escape, sentence, visible
 from toolkit.plots.audits import VERDICTS, newest, worst_first
-from toolkit.plots.boots import in_order
 from toolkit.plots.rates import limit_words
 from toolkit.units import bytes_text, duration_text, rate_text
 
 __all__ = [
     "audits",
     "audits_in_short",
-    "boots",
     "fairness",
     "limits_in_short",
     "rates",
     "readers_in_short",
-    "remedies",
     "waits",
 ]
-
-#: Letters of a configuration's name in a sentence: more than the longest that a plan can make.
-_NAME_CHARACTERS = 120
-
-
-def boots(frame: pd.DataFrame) -> list[Fragment]:
-    """When the guests of each kernel were ready, and which never were: a sentence for each thing that early user space asked."""
-    several = {column for column in ("host", "plan") if frame[column].nunique() > 1}
-    said = []
-    for values, part in frame.groupby(list(PART), dropna=False, sort=True):
-        rows = named(part)
-        table = ready_of(rows.astype({"asks": "str"}), ["asks", "kind", "configuration"])
-        whose = part_words(dict(zip(PART, values, strict=True)), several)
-        for asks in rows["asks"].cat.categories:
-            of_it = in_order(table[table["asks"] == asks])
-            words = _when_ready(of_it[of_it["n"] > 0]) or "no boot tells when it was ready"
-            said.append(
-                sentence("<b>{}, {}</b>: {}{}.", whose[0].upper() + whose[1:], asks, escape(words, limit=None), _lost(of_it))
-            )
-    return said
-
-
-def _when_ready(table: pd.DataFrame) -> str:
-    """Each kind of configuration with its median, the quickest first, those never ready last; and of how many boots."""
-    if table.empty:
-        return ""
-    ready, late = table[table["median_s"].notna()], table[table["median_s"].isna()]
-    said = []
-    for kind, alike in ready.groupby("kind", sort=False):
-        quick, slow = (duration_text(float(value)) for value in alike["median_s"].agg(["min", "max"]))
-        several = len(alike) > 1
-        name = kind if several or (table["kind"] == kind).sum() == 1 else alike["configuration"].iloc[0]
-        beyond, count = int(alike["beyond"].sum()), int(alike["n"].sum())
-        said.append(
-            (f"{quick} to {slow}" if quick != slow else quick)
-            + f" {with_words(visible(name, _NAME_CHARACTERS))}"
-            + (f" ({len(alike)} backends)" if several else "")
-            + (f" ({beyond} of {count} boots not in time)" if beyond else "")
-        )
-    words = [f"ready after {'; '.join(said)}"] if said else []
-    for row in _rows(late):
-        never = "never" if row.n == row.beyond else f"only {row.n - row.beyond} of {row.n} boots"
-        words.append(f"{never} within {duration_text(row.beyond_s)} {with_words(visible(row.configuration, _NAME_CHARACTERS))}")
-    least, most = int(table["n"].min()), int(table["n"].max())
-    boots_each = ("1 boot" if most == 1 else f"{most} boots") if least == most else f"{least} to {most} boots"
-    return f"{'; '.join(words)} ({boots_each}{' each' if len(table) > 1 else ''})"
-
-
-def _lost(table: pd.DataFrame) -> str:
-    failed, left_out = int(table["failed"].sum()), int(table["left_out"].sum())
-    return (f"; {failed} failed" if failed else "") + (f"; {left_out} left out: not to be had here" if left_out else "")
-
-
-def remedies(frame: pd.DataFrame) -> list[Fragment]:
-    """What each remedy changed against none, on each kernel of each plan."""
-    table = compared(frame, quantities=("crng_ready_s", "guest_cpu_s"))
-    asked = frame.groupby("plan", sort=False)["asked"].agg(lambda found: asks_words(found.iloc[0]))
-    keys = ["plan", "kernel", "remedy"]
-    costs = {_key(row, keys): row for row in _rows(table[table["quantity"] == "guest_cpu_s"])}
-    said = []
-    for row in _rows(in_order(table[table["quantity"] == "crng_ready_s"])):
-        if pd.isna(row.baseline_median):
-            continue
-        cost = costs.get(_key(row, keys))
-        paid = "" if cost is None or not cost.n else f"; the guest used {cost.median} of processor time"
-        words = "<b>{}</b> (kernel {}, {}): ready {}, without it {}: {}{}."
-        kernel = "unknown" if pd.isna(row.kernel) else row.kernel
-        ready, before = _after(row.median), _after(row.baseline_median)
-        said.append(sentence(words, row.remedy, kernel, asked[row.plan], ready, before, _change(row), paid))
-    return said
-
-
-def _after(median: str) -> str:
-    """When guests were ready, in words; one beyond the budget, without an interval, is no time after which they were."""
-    never = median.startswith("> ") and "(" not in median
-    return f"not within {median.removeprefix('> ')}" if never else f"after {median}"
-
-
-def _key(row: Any, names: list[str]) -> tuple[object, ...]:
-    return tuple(None if pd.isna(getattr(row, name)) else getattr(row, name) for name in names)
-
-
-def _change(row: Any) -> str:
-    """The size of a difference, with its interval; a bound is said only where it tells the direction."""
-    if math.isfinite(row.difference_s):
-        size = "no difference" if row.difference_s == 0 else _direction(row.difference_s)
-    elif row.at_most_s < 0:
-        size = f"at least {_direction(row.at_most_s)}"
-    elif row.at_least_s > 0:
-        size = f"at least {_direction(row.at_least_s)}"
-    else:
-        return "how large the difference is cannot be told"
-    if pd.isna(row.differs):
-        return f"{size} (too few boots for an interval)"
-    return size if row.differs else f"{size}, which its 95 % interval does not tell from none"
-
-
-def _direction(change_s: float) -> str:
-    return f"{duration_text(abs(change_s))} {'sooner' if change_s < 0 else 'later'}"
 
 
 def rates(source_reads: pd.DataFrame, rng_state: pd.DataFrame) -> list[Fragment]:
@@ -194,16 +89,24 @@ def waits(drain_reads: pd.DataFrame) -> list[Fragment]:
     table = waits_of(drain_reads[drain_reads["scenario"] != SHARED], [*DEVICE, "readers_at_once", "source", "reader"])
     return [
         sentence(
-            "<b>{}</b>, {}, virtio-rng with {}: {}; its reads waited {}{}.",
+            "<b>{}</b>, {}, virtio-rng with {}: {}; half of its reads within {}{}.",
             row.reader,
             "alone" if row.readers_at_once == 1 else f"one of {row.readers_at_once} readers at once",
             limit_words(row.virtio_rng_max_bytes, row.virtio_rng_period_ms),
-            "no rate" if math.isnan(row.bytes_per_second) else rate_text(row.bytes_per_second),
+            _pace(row),
             row.wait,
             f"; {row.failed} failed" if row.failed else "",
         )
         for row in _rows(table)
     ]
+
+
+def _pace(row: Any) -> str:
+    """What a reader had, if its source decided over it: one that waits for a small part of its time goes at a pace of its own."""
+    if math.isnan(row.bytes_per_second):
+        return "no rate"
+    waited = f"waited {100 * row.waiting_fraction:.{0 if row.waiting_fraction >= 0.1 else 1}f} % of its time"
+    return waited if row.waiting_fraction < OWN_PACE else f"{rate_text(row.bytes_per_second)}, {waited}"
 
 
 def fairness(drain_reads: pd.DataFrame) -> list[Fragment]:
@@ -221,9 +124,9 @@ def fairness(drain_reads: pd.DataFrame) -> list[Fragment]:
             said.append(sentence("<b>{}</b> on {} gets {}.", who, _backend(row), together))
             continue
         shares = f"{100 * row.smallest_share:.0f} % to {100 * row.greatest_share:.0f} %"
-        words = "<b>{}</b> on {} get {} together and {} each; shares {}, Jain's index {:.2f} (1 is equal; n = {})."
+        words = "<b>{}</b> on {} get {} together and {} each; Jain's index {:.2f} (1 is equal), shares in any of {} repeats {}."
         each = rate_text(row.each_bytes_per_second)
-        said.append(sentence(words, who, _backend(row), together, each, shares, row.jain, row.repeats))
+        said.append(sentence(words, who, _backend(row), together, each, row.jain, row.repeats, shares))
     return said
 
 

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from toolkit.analysis.configurations import parts
-from toolkit.explore import apart, boots, findings, findings_lab
+from toolkit.explore import apart, boots, findings, findings_boots, findings_lab, remedies
 from toolkit.explore import rates as of_limits
 from toolkit.explore.session import COMMANDS, MEASURE, Session
 from toolkit.explore.starvation import episodes, watched_machines
@@ -19,7 +19,7 @@ from toolkit.plots import allocation_time, audits, limits, pool, rates, style
 from toolkit.plots import boots as of_boots
 from toolkit.plots.audits import newest, worst_first
 
-__all__ = ["found", "key_figures", "measured", "not_measured"]
+__all__ = ["found", "guests", "key_figures", "measured", "not_measured"]
 
 #: What the reads of guests behind a limit are called: they stand in a table with others.
 _LIMITED = "of these, reads of guests behind a limit"
@@ -116,12 +116,43 @@ def found(session: Session) -> View:
     return View({}, draw)
 
 
+def guests(session: Session) -> View:
+    """What was found of guests made for an experiment, and of audits: a sentence or two a subject, and what is not there."""
+
+    def draw() -> list[Block]:
+        said, lacking = [], []
+        for name, command, sentences in _in_short(session):
+            said += sentences
+            if not sentences:
+                lacking.append(sentence("{} (<code>{}</code>)", name, command))
+        if lacking:
+            said.append(sentence("Not in this store: {}.", Fragment(", ".join(lacking))))
+        return [bullets(said)]
+
+    return View({}, draw)
+
+
+def _in_short(session: Session) -> list[tuple[str, str, list[Fragment]]]:
+    """Of each subject its name, the command that measures it, and what was found, in short; nothing where it is not there."""
+    limited, states = of_limits.limited(session), session.table("rng_state")
+    drained, audited = session.table("drain_reads"), session.table("audits")
+    booted, compared = boots.apart(session), remedies.planned(session)
+    return [
+        ("readiness by configuration", COMMANDS["boots"], findings_boots.boots_in_short(booted)),
+        ("remedies", remedies.COMMAND, findings_boots.remedies_in_short(compared)),
+        ("limits", of_limits.COMMAND, [] if limited.empty else [findings_lab.limits_in_short(limited, states)]),
+        ("readers at once", COMMANDS["drain_reads"], [] if drained.empty else findings_lab.readers_in_short(drained)),
+        ("the audit", COMMANDS["audits"], [] if audited.empty else [findings_lab.audits_in_short(audited)]),
+    ]
+
+
 def _of_guests(session: Session) -> list[tuple[str, Fragment]]:
     """What was found of guests made for an experiment, and of audits: in short, the notebook on starvation says all of it."""
     limited, states = of_limits.limited(session), session.table("rng_state")
     drained, audited = session.table("drain_reads"), session.table("audits")
     return [
-        ("Readiness of guests", _whole(boots.found(session))),
+        ("Readiness of guests", _whole(boots.in_short(session))),
+        ("Remedies", _whole(remedies.in_short(session))),
         ("Limits", of_limits.missing(session) if limited.empty else bullets([findings_lab.limits_in_short(limited, states)])),
         ("Readers at once", session.lacks("drain_reads") or bullets(findings_lab.readers_in_short(drained))),
         ("Audit", session.lacks("audits") or bullets([findings_lab.audits_in_short(audited)])),

@@ -14,7 +14,7 @@ from toolkit.explore import findings_lab
 from toolkit.explore.session import Session
 from toolkit.explore.view import Block, View, choice, nothing_chosen, static
 from toolkit.markup import Fragment, bullets, paragraph, sentence, visible
-from toolkit.plots.drain import drain
+from toolkit.plots.drain import drain, since_s
 from toolkit.plots.drain import fairness as drawn
 from toolkit.plots.fragmentation import ordered
 from toolkit.plots.rates import limit_words
@@ -24,7 +24,6 @@ from toolkit.units import duration_text
 __all__ = ["fairness", "found", "readers"]
 
 _STEPS = 200
-_STREAM = ["run_id", "host", "guest", "boot_id", "repeat"]
 
 
 def readers(session: Session) -> View:
@@ -39,8 +38,8 @@ def readers(session: Session) -> View:
     groups = rows["readers_at_once"].astype(str) + " at once, " + _devices(rows)
     most_first = rows.assign(group=groups).sort_values(["readers_at_once", "group"], ascending=[False, True], kind="stable")
     names = list(dict.fromkeys(most_first["group"]))
-    since_s = (rows["t_ns"] - rows.groupby(_STREAM, dropna=False)["t_ns"].transform("min")).astype("float64") / 1e9
-    longest_s = max(float(since_s.max()), 0.001)
+    since = since_s(rows)
+    longest_s = max(float(since.max()), 0.001)
     controls = {
         "group": _one_of("Readers", names),
         "sources": choice("Sources", [(name, name) for name in ordered(rows["source"], SOURCE_LOOKS)]),
@@ -60,12 +59,12 @@ def readers(session: Session) -> View:
     def draw(group: str, sources: Sequence[str], range_s: tuple[float, float]) -> list[Block]:
         if not sources:
             return nothing_chosen("Sources")
-        of_sources = rows["source"].isin(sources) & since_s.between(*range_s)
+        of_sources = rows["source"].isin(sources) & since.between(*range_s)
         some = rows[of_sources & (groups == group)]
         if some.empty:
             first, last = (duration_text(edge) for edge in range_s)
             return [paragraph(f"Of these no read began between {first} and {last}: choose a longer time.")]
-        return [drain(some), summary(rows[of_sources])]
+        return [drain(some, rows), summary(rows[of_sources])]
 
     return View(controls, draw)
 

@@ -136,7 +136,10 @@ def _decades(low: float, high: float, room: int) -> list[float]:
     inside = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
     if len(inside) <= 2:
         around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        return [10.0**power * digit for power in around for digit in (1, 3)]
+        thirds = [10.0**power * digit for power in around for digit in (1, 3)]
+        # Those just outside are there for an axis that goes a little further; they take no room in it.
+        if sum(low <= each <= high for each in thirds) <= room:
+            return thirds
     step = max(1, math.ceil(len(inside) / room))
     return [10.0**power for power in inside[::step]]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.units import duration_text
 
-__all__ = ["MOST_LINES", "WHAT", "beyond_mark", "boots", "boots_curve", "in_order", "median_row"]
+__all__ = ["AT_0", "BEYOND_WORDS", "MOST_LINES", "WHAT", "beyond_mark", "boots", "boots_curve", "in_order", "mark_0", "median_row"]
 
 #: More lines than this cannot be told apart in one panel.
 MOST_LINES = 8
@@ -42,11 +43,15 @@ WHAT = {
     "feeder_cpu_s": ("processor time that the feeder used", "tell it"),
     "qemu_cpu_s": ("processor time that QEMU used on the host", "tell it"),
 }
+#: What a boot is whose time had not ended, in words.
+BEYOND_WORDS = {"crng_ready_s": "not ready in its budget", "longest_wait_s": "still waiting at the end"}
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":")
 _BOOT, _MEDIAN, _BEYOND = style.SKY, style.BLUE, style.VERMILLION
 #: What makes a row: one of these within one of those.
 _BY = ["asks", "configuration"]
 _BEGIN = {"crng_ready_s": "ready after ", "longest_wait_s": "the longest wait is "}
+#: What the marks of :func:`mark_0` mean.
+AT_0 = "At the left edge, pointing left: 0, before the kernel's clock ran."
 #: The slowest is named in a title where it takes so many times as long as the quickest.
 _FAR = 3.0
 _TITLE_CHARACTERS = 44
@@ -100,9 +105,9 @@ def boots(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> style.AltFigur
         grid[0][0].set_xlim(low, high * 1.12 if grid[0][0].get_xscale() == "log" else high)
         at_0 = grid[0][0].get_xscale() == "log" and _at_0(grid, panels)
         title = _title(frame, panels, quantity)
-        note = "At the left edge, pointing left: 0, before the kernel's clock ran. " if at_0 else ""
+        note = f"{AT_0} " if at_0 else ""
         note += f"Beside each row: the median, and how many of the boots {WHAT[quantity][1]}."
-        return style.finish(figure, title, f"{title}. {_words(panels)} {without}", f"{note} {without}", _entries(panels))
+        return style.finish(figure, title, f"{title}. {_words(panels)} {without}", f"{note} {without}", _entries(panels, quantity))
 
 
 def boots_curve(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> style.AltFigure:
@@ -213,16 +218,21 @@ def _at_0(grid: Sequence[Sequence[Axes]], panels: Sequence[_Panel]) -> bool:
     for [axes], panel in zip(grid, panels, strict=True):
         for place, name in enumerate(panel.table["configuration"]):
             count = int((panel.of(name)["seconds"] <= 0).sum())
-            if count == 0:
-                continue
-            heights = place + (np.linspace(-0.3, 0.3, count) if count > 1 else np.zeros(1))
-            [marks] = axes.plot(
-                np.full(count, axes.get_xlim()[0]), heights, "<", color=_BOOT, markersize=6, linestyle="none", clip_on=False,
-                zorder=5, gid="boot at 0",
-            )  # fmt: skip
-            marks.set_in_layout(False)
-            found = True
+            if count:
+                mark_0(axes, place + (np.linspace(-0.3, 0.3, count) if count > 1 else np.zeros(1)))
+                found = True
+            if panel.table["n"].iloc[place] > 1 and panel.table["median_s"].iloc[place] == 0:
+                mark_0(axes, [place], _MEDIAN, "median at 0")
     return found
+
+
+def mark_0(axes: Axes, heights: Sequence[float] | npt.NDArray[np.float64], colour: str = _BOOT, gid: str = "boot at 0") -> None:
+    """Marks for times of 0 at the left edge of an axis of decades, whose limits are set."""
+    [marks] = axes.plot(
+        np.full(len(heights), axes.get_xlim()[0]), heights, "<", color=colour, markersize=6, linestyle="none", clip_on=False,
+        zorder=5, gid=gid,
+    )  # fmt: skip
+    marks.set_in_layout(False)
 
 
 def _panel_title(axes: Axes, panel: _Panel) -> None:
@@ -288,7 +298,7 @@ def _beside(row: Any) -> str:
     return f"{said}  ({row.n - row.beyond} of {row.n})"
 
 
-def _entries(panels: Sequence[_Panel]) -> list[Artist]:
+def _entries(panels: Sequence[_Panel], quantity: str) -> list[Artist]:
     table = pd.concat([panel.table for panel in panels])
     entries: list[Artist] = [Line2D([], [], color=_BOOT, marker="o", linestyle="none", markersize=5, label="boot")]
     if (table["n"] > 1).any():
@@ -298,7 +308,7 @@ def _entries(panels: Sequence[_Panel]) -> list[Artist]:
         entries.append(
             Line2D(
                 [], [], color=_BEYOND, marker=">", markerfacecolor="white", markeredgewidth=1.4, linestyle="none", markersize=7,
-                label="not ready in its budget",
+                label=BEYOND_WORDS[quantity],
             )
         )  # fmt: skip
     return entries

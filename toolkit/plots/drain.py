@@ -18,16 +18,18 @@ from toolkit.plots import axes as ticks
 from toolkit.plots import style
 from toolkit.plots.boots import beyond_mark
 from toolkit.plots.fragmentation import ordered
+from toolkit.plots.rates import limit_words
 from toolkit.units import duration_text, rate_text
 
-__all__ = ["drain", "fairness"]
+__all__ = ["drain", "fairness", "since_s"]
 
 #: Points of a reader that a panel can show; of more the longest of each stretch is drawn, so that no wait is lost.
 _POINTS = 600
+_ROUND = ["run_id", "host", "guest", "boot_id", "repeat"]
 _MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 
 
-def drain(drain_reads: pd.DataFrame) -> style.AltFigure:
+def drain(drain_reads: pd.DataFrame, whole: pd.DataFrame | None = None) -> style.AltFigure:
     """How long each read of several readers at once waited, over time; a panel a source, a mark a reader.
 
     Parameters
@@ -35,14 +37,15 @@ def drain(drain_reads: pd.DataFrame) -> style.AltFigure:
     drain_reads : DataFrame
         Table ``drain_reads``, of readers that ran at the same time. Repeats lie over each other. A read that had not returned at
         the end is an open triangle at what it had waited by then.
+    whole : DataFrame, optional
+        Of what ``drain_reads`` are a part: time counts from the first call of a round there.
     """
     known = drain_reads[drain_reads["wait_ns"].notna() & drain_reads["errno"].isna()]
     if known.empty:
         return style.says(f"No read of readers at once is in this selection. {_failures(drain_reads)}".strip())
     table = waited(drain_reads, ["source", "reader"])
-    started = known.groupby(["run_id", "host", "guest", "boot_id", "repeat"], dropna=False)["t_ns"].transform("min")
     rows = known.assign(
-        since=(known["t_ns"] - started).astype("float64") / 1e9,
+        since=since_s(drain_reads if whole is None else whole).loc[known.index],
         seconds=known["wait_ns"].astype("float64") / 1e9,
         waiting=known["wait_censored"].astype("boolean").fillna(value=False).astype(bool),
     )
@@ -51,24 +54,35 @@ def drain(drain_reads: pd.DataFrame) -> style.AltFigure:
     with style.drawing():
         figure, grid = style.new_figure(0.5 + 1.45 * len(names), len(names), 1, sharex=True, sharey=True)
         shown = rows["seconds"].clip(lower=1e-7)
-        ticks.duration_ticks(grid[0][0], "y", shown, room=5)
+        ticks.duration_ticks(grid[0][0], "y", [*shown, 1.3 * float(shown.max())], room=5)  # also the decade that it all but reaches
         for (axes,), name in zip(grid, names, strict=True):
             part = rows[rows["source"] == name]
             for reader, single in part.groupby("reader", sort=True):
-                _reads(axes, single, seen[name, str(reader)])
+                _reads(axes, single, *seen[name, str(reader)])
             of_source = table[table["source"] == name]
-            axes.set_title(f"{style.label(name, 22)}: {_said(of_source)}", fontsize=10)
+            axes.set_title(f"{style.label(name, 16)}: {_said(of_source)}", fontsize=10)
             axes.tick_params(labelbottom=axes is grid[-1][0])
             axes.set_ylabel("wait")
-        ticks.duration_ticks(grid[0][0], "x", [0.0, float((rows["since"] + rows["seconds"]).max())], linear=True)
+        first, last = float(rows["since"].min()), float((rows["since"] + rows["seconds"]).max())
+        ticks.duration_ticks(grid[0][0], "x", [0.0, last], linear=True)
+        if first > 0.2 * last:  # a stretch of time: what is before it is not shown
+            grid[0][0].set_xlim(first - 0.05 * (last - first), last + 0.05 * (last - first))
         grid[-1][0].set_xlabel("time since the readers began")
-        title = _title(table)
+        title = _title(table, known)
         words = " ".join(f"{style.label(row.reader)} of {style.label(row.source)}: {row.wait}." for row in table.itertuples())
-        note = f"A point a read, at its call. {_failures(drain_reads)}"
-        entries = style.key({reader: look for (_, reader), look in seen.items()})
+        note = f"A point a read, at its call. Waited: that part of a reader's time. {_failures(drain_reads)}"
+        entries: list[Artist] = [
+            style.mark(style.label(reader), *look, hollow=hollow) for (_, reader), (look, hollow) in seen.items()
+        ]
         if rows["waiting"].any():
             entries.append(style.mark("had not returned at the end", style.BLACK, "^", hollow=True))
         return style.finish(figure, title, f"{title}. {words} {_failures(drain_reads)}", note, entries)
+
+
+def since_s(drain_reads: pd.DataFrame) -> pd.Series:
+    """Of each read when it was called, in s since the first call of its round."""
+    began = drain_reads.groupby(_ROUND, dropna=False)["t_ns"].transform("min")
+    return (drain_reads["t_ns"] - began).astype("float64") / 1e9
 
 
 def fairness(drain_reads: pd.DataFrame) -> style.AltFigure:
@@ -130,21 +144,24 @@ def fairness(drain_reads: pd.DataFrame) -> style.AltFigure:
         return style.finish(figure, title, words, note, entries)
 
 
-def _reader_looks(rows: pd.DataFrame, names: list[str]) -> dict[tuple[str, str], style.Look]:
-    """Of each source and reader a colour and a marker: the source's colour, and its marker for the first of its readers."""
-    found: dict[tuple[str, str], style.Look] = {}
+def _reader_looks(rows: pd.DataFrame, names: list[str]) -> dict[tuple[str, str], tuple[style.Look, bool]]:
+    """Of each source and reader a colour, a marker, and whether it is hollow: the source's own for the first of its readers."""
+    found: dict[tuple[str, str], tuple[style.Look, bool]] = {}
     for name, (colour, marker) in style.looks(names, style.SOURCE_LOOKS).items():
         markers = [marker, *(each for each in _MARKERS if each != marker)]
         readers = sorted(str(reader) for reader in rows.loc[rows["source"] == name, "reader"].unique())
-        found |= {(name, reader): (colour, markers[place % len(markers)]) for place, reader in enumerate(readers)}
+        found |= {
+            (name, reader): ((colour, markers[place % len(markers)]), bool(place % 2)) for place, reader in enumerate(readers)
+        }
     return found
 
 
-def _reads(axes: Axes, single: pd.DataFrame, look: style.Look) -> None:
+def _reads(axes: Axes, single: pd.DataFrame, look: style.Look, hollow: bool) -> None:
     colour, marker = look
     returned = _longest(single[~single["waiting"]].sort_values("since"))
     axes.plot(
-        returned["since"], returned["seconds"].clip(lower=1e-7), marker, color=colour, markersize=3.5, linestyle="none", gid="read",
+        returned["since"], returned["seconds"].clip(lower=1e-7), marker, color=colour, markersize=4.5,
+        markerfacecolor="white" if hollow else colour, linestyle="none", gid="read",
     )  # fmt: skip
     waiting = single[single["waiting"]]
     for at, wait in zip(waiting["since"], waiting["seconds"], strict=True):
@@ -180,22 +197,26 @@ def _index(axes: Axes, row: Any, place: int) -> None:
 
 
 def _said(table: pd.DataFrame) -> str:
-    """Of the readers of a source the least and the most: its median wait, and its longest."""
+    """Of the readers of a source: how much of their time they waited, within what half of their reads came, and the longest."""
     longest = table.sort_values("longest_wait_s", kind="stable").iloc[-1]
     middle = table["wait_median_s"].dropna()
     half = f"half within {duration_text(float(middle.max()))}" if len(middle) else "half not seen to return"
     most = f"{'over ' if bool(longest['longest_open']) else ''}{duration_text(float(longest['longest_wait_s']))}"
-    return f"{half}, the longest {most}"
+    waited = table["waiting_fraction"].dropna()
+    share = f"waited {100 * float(waited.max()):.{0 if waited.max() >= 0.1 else 1}f} %; " if len(waited) else ""
+    return f"{share}{half}, longest {most}"
 
 
-def _title(table: pd.DataFrame) -> str:
+def _title(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     known = table[table["longest_wait_s"].notna()].sort_values("longest_wait_s", kind="stable")
     if known.empty:
         return "No read returned"
     slow = known.iloc[-1]
     more = "more than " if bool(slow["longest_open"]) else ""
+    limits = rows[["virtio_rng_max_bytes", "virtio_rng_period_ms"]].drop_duplicates()
+    limit = f", virtio-rng with {limit_words(*limits.iloc[0])}" if len(limits) == 1 else ""
     return f"The longest wait is {more}{duration_text(float(slow['longest_wait_s']))}: {style.label(slow['source'])}" + (
-        f", of {len(table)} readers at once" if len(table) > 1 else ""
+        f", of {len(table)} readers at once{limit}" if len(table) > 1 else limit
     )
 
 
@@ -217,7 +238,8 @@ def _fair_sentence(row: Any) -> str:
     said = f"{row.guests_at_once} at once: {rate_text(row.all_bytes_per_second)} together"
     if math.isnan(row.jain):
         return f"{row.guests_at_once} at once: not known, {row.incomplete} repeats lack a guest."
-    return f"{said}, Jain's index {row.jain:.2f}, shares from {100 * row.smallest_share:.0f} % to {100 * row.greatest_share:.0f} %."
+    shares_of_any = f"{100 * row.smallest_share:.0f} % to {100 * row.greatest_share:.0f} %"
+    return f"{said}, Jain's index {row.jain:.2f} (median), shares in any repeat from {shares_of_any}."
 
 
 def _failures(drain_reads: pd.DataFrame) -> str:
