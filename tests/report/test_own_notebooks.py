@@ -46,6 +46,15 @@ def test_a_page_fits_a_narrow_window(report: Path, offline: Seen, name: str) -> 
     assert offline.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_page_has_nothing_of_controls_that_it_has_not(report: Path) -> None:
+    text = (report / "02_starvation.html").read_text()
+    notebook = (toolkit.share.notebooks() / "02_starvation.ipynb").read_text()
+    for words in ("hold Ctrl or Shift", "Start watching", "explore.Live()"):
+        assert words in notebook
+        assert words not in text
+    assert "The pool over time" in text
+
+
 @pytest.mark.parametrize("name", ["01_fragmentation.html", "03_throughput.html"])
 def test_a_table_is_sorted_by_a_click(report: Path, offline: Seen, name: str) -> None:
     from playwright.sync_api import expect

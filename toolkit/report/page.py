@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
-__all__ = ["GENERATOR", "Link", "Page", "from_notebook", "from_template"]
+__all__ = ["GENERATOR", "NOTEBOOK_ONLY", "Link", "Page", "from_notebook", "from_template"]
 
 #: Stands in every page; a file without it was not written by us and is never replaced.
 GENERATOR = "virt-toolkit"
+#: The tag of cells that are left out of a page: what they say of controls, or show, means nothing without a kernel.
+NOTEBOOK_ONLY = "notebook-only"
 #: The longest line of a stream or of plain text that is shown.
 _LINE = 2000
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -114,8 +116,9 @@ def _exporter() -> HTMLExporter:
     from traitlets.config import Config
 
     order = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
+    removed = {"enabled": True, "remove_cell_tags": {NOTEBOOK_ONLY}}
     return HTMLExporter(  # type: ignore[no-untyped-call]
-        config=Config({"NbConvertBase": {"display_data_priority": order}}),
+        config=Config({"NbConvertBase": {"display_data_priority": order}, "TagRemovePreprocessor": removed}),
         template_name="report",
         extra_template_basedirs=[str(_TEMPLATES)],
         exclude_anchor_links=True,
