@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.trees import TREES
 from toolkit.analysis.remedy import remedies
 from toolkit.analysis.verdicts import AT_RISK, CANNOT_TELL, SOUND, STARVING, VERDICTS, judge
-from toolkit.guests.audit_facts import Facts, Move, Target, of_rng_state
+from toolkit.guests.audit_facts import Facts, Move, NextStart, Target, of_rng_state
 from toolkit.guests.domain_xml import RngDevice
 from toolkit.sensors.rng import read_rng_state
 
@@ -332,6 +332,91 @@ CASES = [
         "a feeder begins late; how late is not known",
     ),
     Case("feeder running, slow", replace(FED, crng_ready_s=40.0), AT_RISK, "slow-ready", "it came too late in this boot"),
+    # What its configuration has otherwise than what it runs with.
+    Case(
+        "a device in the running guest alone",
+        replace(VIRTIO, next_start=NextStart(())),
+        AT_RISK,
+        "source-not-configured kernel-jitter-only",
+        "its next start is without it",
+    ),
+    Case(
+        "a device in the running guest alone, RDRAND credited",
+        replace(VIRTIO, cpu_rdrand=True, next_start=NextStart(())),
+        SOUND,
+        "",
+        "RDRAND stays",
+    ),
+    Case(
+        "a device in the running guest alone, and a TPM",
+        replace(VIRTIO, hwrng_available=("virtio_rng.0", "tpm-rng-0"), next_start=NextStart(())),
+        CANNOT_TELL,
+        "source-not-configured",
+        "nothing is known of the TPM as a source",
+    ),
+    Case(
+        "a device in the running guest alone, which is silent",
+        replace(SILENT, next_start=NextStart(())),
+        AT_RISK,
+        "source-not-configured",
+        "seen on the host",
+    ),
+    Case(
+        "a device in the configuration alone",
+        replace(BARE, next_start=NextStart(UNLIMITED)),
+        AT_RISK,
+        "restart-needed",
+        "a reboot keeps what it has, which is nothing; its next start does not",
+    ),
+    Case(
+        "a device in the configuration alone, limited to 4 bytes per 4 s",
+        replace(BARE, next_start=NextStart((device(4, 4000),))),
+        AT_RISK,
+        "tight-limit",
+        "its next start is worse than this one",
+    ),
+    Case(
+        "a device in the configuration alone, a TPM in use",
+        replace(VIRTIO, devices=(), hwrng_available=("tpm-rng-0",), hwrng_current="tpm-rng-0", next_start=NextStart(UNLIMITED)),
+        SOUND,
+        "",
+        "one source that counts is enough",
+    ),
+    Case(
+        "not ready, and a device in the configuration alone",
+        replace(BARE, crng_ready=False, crng_ready_s=None, next_start=NextStart(UNLIMITED)),
+        STARVING,
+        "not-ready restart-needed",
+        "what helps is there already",
+    ),
+    Case(
+        "4 bytes per 4 s, and no limit in the configuration any more",
+        replace(tight(4, 4000), next_start=NextStart(UNLIMITED)),
+        AT_RISK,
+        "restart-needed",
+        "the remedy was followed, and counts from its next start on",
+    ),
+    Case(
+        "no limit, and one in the configuration",
+        replace(VIRTIO, next_start=NextStart((device(4, 4000),))),
+        AT_RISK,
+        "tight-limit",
+        "its next start waits",
+    ),
+    Case(
+        "RDRAND now, and none in the configuration",
+        replace(RDRAND, next_start=NextStart((), cpu_rdrand=False)),
+        AT_RISK,
+        "no-source kernel-jitter-only",
+        "its next start is without it",
+    ),
+    Case(
+        "no RDRAND now, and one in the configuration that its kernel credits",
+        replace(BARE, next_start=NextStart((), cpu_rdrand=True)),
+        AT_RISK,
+        "restart-needed",
+        "a reboot keeps the processor",
+    ),
     # This boot.
     Case(
         "slow with a good source",
@@ -427,6 +512,19 @@ def test_a_limit_that_stalls_is_exchanged_for_the_next_that_does_not() -> None:
         assert any("no multiple of the 64" in sentence for sentence in judge(known).evidence)
 
 
+def test_what_is_configured_already_is_not_asked_for_again() -> None:
+    for facts in (replace(BARE, next_start=NextStart(UNLIMITED)), replace(tight(4, 4000), next_start=NextStart(UNLIMITED))):
+        off, on = remedies(facts, judge(facts))
+        assert "configured already, and comes at its next start" in off.what
+        assert [str(each.command).split()[-2:] for each in (off, on)] == [["shutdown", "web1"], ["start", "web1"]]
+    facts = replace(VIRTIO, next_start=NextStart(()))
+    (put,) = remedies(facts, judge(facts))
+    assert str(put.command).endswith("attach-device web1 rng.xml --config")  # it runs with one, and needs none now
+    facts = replace(VIRTIO, next_start=NextStart((device(4, 4000),)))
+    taken, _ = remedies(facts, judge(facts))
+    assert "<rate bytes='4' period='4000'/>" in str(taken.xml)  # what its configuration has, not what it runs with
+
+
 def test_what_is_sound_asks_for_nothing() -> None:
     assert all(remedies(facts, judge(facts)) == () for facts in SOUND_ONES.values())
 
@@ -438,13 +536,21 @@ def test_an_empty_latch_is_no_cause_of_its_own() -> None:
         assert verdicts == {SOUND}, regime
 
 
-_GAPS = {
-    each.name: getattr(Facts(), each.name) for each in fields(Facts) if each.name not in ("target", "unreachable", "moves", "notes")
-}
+#: Fields whose absence says that there is nothing of the kind, and not that it is not known.
+_DIFFERENCES = ("target", "unreachable", "moves", "notes", "next_start", "loses_virtio_rng")
+_GAPS = {each.name: getattr(Facts(), each.name) for each in fields(Facts) if each.name not in _DIFFERENCES}
 
 
 def _proves(facts: Facts) -> bool:
     """What must have been seen for a guest to be called sound, said once more and otherwise than in the code under test."""
+    if facts.next_start is not None:
+        lost = facts.devices and not facts.next_start.devices
+        then = replace(facts, next_start=None, devices=facts.next_start.devices)
+        if facts.next_start.cpu_rdrand is not None:
+            then = replace(then, cpu_rdrand=facts.next_start.cpu_rdrand)
+        if lost and (facts.hwrng_current or "").startswith("virtio"):
+            then = replace(then, hwrng_available=())
+        return _proves(replace(facts, next_start=None)) and _proves(then)
     ready = facts.crng_ready is True or facts.crng_ready_s is not None or facts.random_readable or facts.entropy_avail_bits == 256
     in_time = facts.crng_ready_s is not None and facts.crng_ready_s <= 10
     rdrand = facts.cpu_rdrand and facts.trust_cpu
@@ -513,6 +619,7 @@ ANY = st.builds(
     feeders=_or_none(_NAMES),
     longest_wait_s=_or_none(st.floats(allow_nan=True)),
     devices=_or_none(_DEVICES),
+    next_start=st.none() | st.builds(NextStart, _DEVICES, _TRUTH),
     moves=st.lists(st.builds(Move, st.text(max_size=5), _TRUTH, _TRUTH, st.text(max_size=5)), max_size=2).map(tuple),
 )
 

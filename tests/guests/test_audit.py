@@ -115,11 +115,21 @@ def test_the_verdict_about_a_running_guest_changes_with_the_device_that_it_gets(
     guest.domain.attach(rng_xml(RngLimit()), live=True)
     try:
         until(lambda: "virtio_rng" in guest.sh("cat /sys/class/misc/hw_random/rng_current"), "the guest's hwrng", 60)
-        given = _judged(guest.uri)["guest"]
+        for_now = _judged(guest.uri)["guest"]
+        guest.domain.attach(rng_xml(RngLimit()), live=False)
+        try:
+            given = _judged(guest.uri)["guest"]
+        finally:
+            guest.domain.detach(OUR_RNG, live=False)
     finally:
         resting = lambda: why_not_now(guest.domain, Definition(guest.domain.xml(live=True)), OUR_RNG) is None  # noqa: E731
         until(resting, "the guest's rest from reading it", 90)
         unplug(guest.domain, OUR_RNG)
+    # Its next start is without what it runs with, until its configuration has that too.
+    assert for_now.verdict.verdict == "at risk"
+    assert {"source-not-configured", "kernel-jitter-only"} <= set(for_now.verdict.causes)
+    (remedy,) = [remedy for remedy in for_now.remedies if remedy.xml]
+    assert (remedy.command or "").endswith("attach-device guest rng.xml --config")
     assert given.found.facts.driver_bound is True
     assert not {"no-source", "kernel-jitter-only"} & set(given.verdict.causes)
     # How long this boot took is as it was, and may count.
@@ -170,6 +180,33 @@ def test_a_device_is_offered_to_a_running_guest_only_where_hot_plugging_is_safe(
         (remedy,) = [remedy for remedy in found[name].remedies if remedy.xml and "<rng" in remedy.xml]
         assert (remedy.command or "").endswith(f"attach-device {name} rng.xml {ending}")
         assert ("no ACPI" in remedy.what) is (name == "not")
+
+
+def test_a_running_domain_that_was_configured_otherwise_is_judged_by_both_and_told_to_start_again(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    texts = {
+        "bare": domain_xml("bare", acpi=False).replace("</os>", f"</os>{WITHOUT}"),
+        "limited": _with_cpu("limited", WITHOUT, LIMITED),
+        "host": _with_cpu("host", "<cpu mode='host-model'/>"),
+        "taken": _with_cpu("taken", "<cpu mode='custom'><model>qemu64</model><feature policy='require' name='rdrand'/></cpu>"),
+    }
+    with _domains(daemon, *texts.values(), start=True) as made, opened(daemon) as libvirt:
+        before = _judged(daemon.uri)
+        for name in ("bare", "limited"):
+            _follow(tuple(remedy for remedy in before[name].remedies if "<rng" in (remedy.xml or "")), tmp_path)
+        libvirt.defineXML(made["taken"].XMLDesc(2).replace("<feature policy='require' name='rdrand'/>", ""))
+        found = _judged(daemon.uri)
+        for name in ("bare", "limited"):
+            assert made[name].XMLDesc(2).count("<rng ") == 1
+    assert all(before[name].found.facts.next_start is None for name in texts)
+    for name in ("bare", "limited"):
+        assert found[name].verdict.causes == ("restart-needed",)
+        assert not any("<rng" in (remedy.xml or "") for remedy in found[name].remedies)
+        assert [remedy.command.split()[3] for remedy in found[name].remedies if remedy.command][:2] == ["shutdown", "start"]
+    assert before["taken"].verdict.causes == ("guest-silent", "trust-unknown")
+    assert found["taken"].verdict.causes == ("no-source",)
+    assert found["host"].found.facts.next_start is None
 
 
 def test_a_move_to_a_host_without_rdrand_fails_or_takes_it_away(daemon: Daemon, other: Daemon) -> None:

@@ -70,6 +70,12 @@ def rdrand(facts: Facts) -> Source:
 def hwrng(facts: Facts) -> Source:
     """The hardware source in use: it counts where it has its driver, is credited, and is not limited too tightly."""
     names = facts.hwrng_available
+    if facts.loses_virtio_rng and facts.hwrng_current is None:
+        sentence = "The virtio-rng that it runs with is not in its configuration."
+        if not names:
+            return Source(WEAK, "source-not-configured", sentence)
+        others = visible(" ".join(names), 120)
+        return Source(UNKNOWN, "source-not-configured", f"{sentence} What of its other sources counts is not known ({others}).")
     if names is None:
         return _hwrng_by_the_host(facts)
     if not names:

@@ -23,6 +23,7 @@ _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 #: What each cause asks for, in the order in which it is told.
 _NEEDS_SOURCE = (
     "no-source",
+    "source-not-configured",
     "kernel-jitter-only",
     "rdrand-untrusted",
     "blocking-pool-low",
@@ -57,12 +58,16 @@ def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
         )
     if {"hwrng-not-selected", "hwrng-not-credited"} & set(causes):
         yield from _select(facts, causes)
+    # What is in its configuration already asks for nothing but a start.
+    coming = facts.at_next_start or facts
+    if "restart-needed" in causes:
+        yield from _started_again(facts)
     if "tight-limit" in causes:
-        yield from unlimited(facts)
+        yield from unlimited(coming)
     elif "stalling-limit" in causes:
-        yield from fitting(facts)
-    if set(_NEEDS_SOURCE) & set(causes) and not facts.has_virtio_rng:
-        yield add_rng(facts.target)
+        yield from fitting(coming)
+    if set(_NEEDS_SOURCE) & set(causes) and not coming.has_virtio_rng:
+        yield add_rng(facts.target, has_one=coming.loses_virtio_rng)
     if "rdrand-untrusted" in causes:
         yield Remedy(
             "Or, in the guest: let the kernel credit RDRAND. Put this on its command line and boot it again.",
@@ -70,6 +75,14 @@ def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
             "random.trust_cpu=on\n",
         )
     yield from _by_cause(facts, causes)
+
+
+def _started_again(facts: Facts) -> Iterator[Remedy]:
+    yield Remedy(
+        "It is configured already, and comes at its next start; a reboot is not enough. Shut it down …",
+        virsh(facts.target, "shutdown"),
+    )
+    yield Remedy("… and start it once it is off, then look again.", virsh(facts.target, "start"))
 
 
 def _by_cause(facts: Facts, causes: Iterable[str]) -> Iterator[Remedy]:

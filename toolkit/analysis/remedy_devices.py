@@ -21,11 +21,16 @@ __all__ = ["UNLIMITED_RNG_XML", "add_rng", "fitting", "unlimited"]
 UNLIMITED_RNG_XML = "<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n</rng>\n"
 
 
-def add_rng(target: Target | None) -> Remedy:
-    """A virtio-rng for a guest that has none: at once where that is safe, else for its next start."""
+def add_rng(target: Target | None, *, has_one: bool = False) -> Remedy:
+    """A virtio-rng for a guest that has none: at once where that is safe, else for its next start.
+
+    ``has_one``: it runs with one that its configuration lacks, and needs none now.
+    """
     if target is None:
         return Remedy("Give it a virtio-rng without a limit, on its host.", None, UNLIMITED_RNG_XML)
-    if not target.running:
+    if has_one:
+        words, options = "It runs with one; this is for its next start.", "--config"
+    elif not target.running:
         words, options = "It is there when it next starts.", "--config"
     elif target.hot_pluggable:
         words, options = "It can come while the guest runs.", "--live --config" if target.persistent else "--live"

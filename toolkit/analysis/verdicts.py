@@ -27,6 +27,9 @@ ONE_KEY_BITS = 256
 #: A read of getrandom or /dev/random that took this long waited for randomness, and not for a processor.
 LONG_WAIT_S = 1.0
 
+#: How what was found is told where a guest's configuration is not what it runs with.
+_NOW, _THEN = "As it runs", "At its next start"
+
 _LOGS = {
     "overwritten": ("log-overwritten", "the beginning of the kernel log is overwritten"),
     "refused": ("log-refused", "the kernel log may not be read"),
@@ -74,6 +77,16 @@ class _Findings:
             self.because.setdefault(name, sentence)
         self.said.append(sentence)
 
+    def of(self, when: str, other: _Findings, *weights: str) -> None:
+        """Take what was found of the guest at some time: its sentences, which say when, and its causes of these weights."""
+        for weight in weights:
+            for name in other.causes[weight]:
+                self.cause(weight, name, f"{when}: {other.because[name]}")
+        told = {other.because[name] for weight in weights for name in other.causes[weight]}
+        for sentence in other.said:
+            if sentence not in told:
+                self.note(f"{when}: {sentence}")
+
     def verdict(self) -> Verdict:
         worst = next((weight for weight in (STARVING, AT_RISK, CANNOT_TELL) if self.causes[weight]), SOUND)
         known = [*self.causes[STARVING], *self.causes[AT_RISK]]
@@ -106,7 +119,7 @@ def judge(facts: Facts) -> Verdict:
         return found.verdict()
     _spoke(facts, found)
     _now(facts, found)
-    proven = _sources(facts, found)
+    proven = _sources_of_both(facts, found)
     _this_boot(facts, found, proven)
     _moves(facts, found)
     for note in facts.notes:
@@ -160,6 +173,24 @@ def _blocking_pool(facts: Facts, bits: int | None, found: _Findings) -> None:
         found.cause(AT_RISK, "blocking-pool-low", sentence)
     else:
         found.note(f"entropy_avail is {bits}: enough for {bits // ONE_KEY_BITS} keys of {ONE_KEY_BITS} bits.")
+
+
+def _sources_of_both(facts: Facts, found: _Findings) -> bool:
+    """Its sources as it runs, which a reboot keeps, and by its configuration, which counts from its next start on."""
+    coming = facts.at_next_start
+    if coming is None:
+        return _sources(facts, found)
+    now, then = _Findings(), _Findings()
+    proven = all([_sources(facts, now), _sources(coming, then)])
+    found.proof = f"{_THEN}: {then.proof}"
+    if now.causes[AT_RISK] and not then.causes[AT_RISK]:
+        sentence = "Its configuration was changed since it started: that counts from its next start on; a reboot keeps what it has."
+        found.cause(AT_RISK, "restart-needed", sentence)
+        found.of(_NOW, now)
+    else:
+        found.of(_NOW, now, *(() if then.causes[AT_RISK] else (CANNOT_TELL,)))
+    found.of(_THEN, then, AT_RISK, CANNOT_TELL)
+    return proven
 
 
 def _sources(facts: Facts, found: _Findings) -> bool:
@@ -219,7 +250,7 @@ def _without(facts: Facts, hwrng: Source, found: _Findings) -> None:
     if hwrng.strength == ABSENT and facts.cpu_rdrand is False:
         also = "" if facts.feeders is not None else " (whether a feeder runs in it is not known)"
         found.cause(AT_RISK, "no-source", f"Nothing gives it randomness as it boots{also}.")
-    if hwrng.strength == ABSENT or hwrng.cause == "driver-not-bound":
+    if hwrng.strength == ABSENT or hwrng.cause in ("driver-not-bound", "source-not-configured"):
         if facts.gathers_jitter:
             sentence = (
                 "At its next boot it has its kernel's own jitter alone: a wait of seconds, bounded where there is a cycle counter."

@@ -15,11 +15,11 @@ from functools import partial
 
 from toolkit.errors import GuestError, ToolkitError, UnavailableError
 from toolkit.guests.at_once import at_once
-from toolkit.guests.audit_facts import Facts, Move, Target, of_rng_state
+from toolkit.guests.audit_facts import Facts, Move, NextStart, Target, of_rng_state
 from toolkit.guests.audit_store import recently
 from toolkit.guests.connection import Connection, Domain, connect, in_time
 from toolkit.guests.cpu_flags import cpu_flags
-from toolkit.guests.domain_xml import Definition
+from toolkit.guests.domain_xml import Definition, RngDevice
 from toolkit.guests.migration import move
 from toolkit.guests.qga import GuestAgent
 from toolkit.guests.qga_samples import QgaGuest
@@ -153,8 +153,9 @@ def _facts(domain: Domain, host: _Host, hosts: Sequence[_Host], store: Store | N
 
 
 def _by_the_host(domain: Domain, uri: str) -> tuple[Facts, Definition]:
-    """What libvirt says: the definition as it runs, or as it will start."""
+    """What libvirt says: the definition as it runs, and as it will start."""
     state = domain.state()
+    running, persistent = domain.is_active(), domain.is_persistent()
     definition = Definition(domain.xml(live=True))
     flags = cpu_flags(domain.connection, definition)
     refusal = definition.refuses_pci()
@@ -162,8 +163,8 @@ def _by_the_host(domain: Domain, uri: str) -> tuple[Facts, Definition]:
         uri,
         domain.name,
         domain.uuid,
-        running=domain.is_active(),
-        persistent=domain.is_persistent(),
+        running=running,
+        persistent=persistent,
         hot_pluggable=refusal is None,
         why_not="" if refusal is None else refusal.what,
     )
@@ -172,9 +173,31 @@ def _by_the_host(domain: Domain, uri: str) -> tuple[Facts, Definition]:
         state=state,
         cpu_rdrand=flags.rdrand,
         rdrand_detail=flags.detail,
-        devices=tuple(each for each in definition.rng_devices() if (each.model or "").startswith("virtio")),
+        devices=_virtio_rngs(definition),
     )
+    if running and persistent:
+        facts = _configured(facts, domain, Definition(domain.xml(live=False)))
     return facts, definition
+
+
+def _virtio_rngs(definition: Definition) -> tuple[RngDevice, ...]:
+    return tuple(each for each in definition.rng_devices() if (each.model or "").startswith("virtio"))
+
+
+def _configured(facts: Facts, domain: Domain, inactive: Definition) -> Facts:
+    """The facts, and what the configuration of a running domain has otherwise."""
+    devices, flags = _virtio_rngs(inactive), cpu_flags(domain.connection, inactive)
+    # A processor that is the host's is written otherwise where it runs, so that what is compared is what libvirt makes of both.
+    other = flags.rdrand is not None and facts.cpu_rdrand is not None and flags.rdrand is not facts.cpu_rdrand
+    if not other and _alike(devices) == _alike(facts.devices or ()):
+        return facts
+    coming = NextStart(devices, flags.rdrand, f"its configuration: {flags.detail}") if other else NextStart(devices)
+    return replace(facts, next_start=coming)
+
+
+def _alike(devices: Sequence[RngDevice]) -> Counter[RngDevice]:
+    """What can be compared: libvirt gives each device of a running domain an alias."""
+    return Counter(replace(each, alias=None) for each in devices)
 
 
 def _by_the_guest(domain: Domain, facts: Facts, definition: Definition) -> Facts:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from toolkit.guests.domain_xml import RngDevice
 from toolkit.sensors.rng import RngState
 
-__all__ = ["Facts", "Move", "Target", "of_rng_state"]
+__all__ = ["Facts", "Move", "NextStart", "Target", "of_rng_state"]
 
 #: The first kernel whose blocked getrandom gathers jitter itself (try_to_generate_entropy of drivers/char/random.c).
 _FIRST_WITH_JITTER = (5, 4)
@@ -65,6 +65,23 @@ class Target:
 
 
 @dataclass(frozen=True)
+class NextStart:
+    """What a running domain's configuration gives it when it is started the next time; a reboot keeps what it runs with.
+
+    Attributes
+    ----------
+    devices : tuple of RngDevice
+        Its rng devices.
+    cpu_rdrand, rdrand_detail : bool or None, str
+        Whether its processor offers RDRAND then, and by what; None: as now.
+    """
+
+    devices: tuple[RngDevice, ...]
+    cpu_rdrand: bool | None = None
+    rdrand_detail: str = ""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of one guest. Columns of ``rng_state`` mean here what they mean there.
 
@@ -83,7 +100,11 @@ class Facts:
     longest_wait_s : float or None
         The longest read of getrandom or /dev/random in this boot that a store has.
     devices : tuple of RngDevice or None
-        Its rng devices as the host configured them; empty: it has none.
+        Its rng devices as the host gave them to it, live where it runs; empty: it has none.
+    next_start : NextStart or None
+        Its configuration, where that differs from what it runs with.
+    loses_virtio_rng : bool
+        These are the facts of a next start, and the virtio-rng that it runs with is not there any more.
     rdrand_detail : str
         What ``cpu_rdrand`` was told from.
     moves : tuple of Move
@@ -118,6 +139,8 @@ class Facts:
     feeders: tuple[str, ...] | None = None
     longest_wait_s: float | None = None
     devices: tuple[RngDevice, ...] | None = None
+    next_start: NextStart | None = None
+    loses_virtio_rng: bool = False
     moves: tuple[Move, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -160,6 +183,23 @@ class Facts:
     def reads_virtio_rng(self) -> bool:
         """Whether the source in use is a virtio-rng."""
         return (self.hwrng_current or "").startswith(_VIRTIO)
+
+    @property
+    def at_next_start(self) -> Facts | None:
+        """What will be known of it when it is started the next time; None where that is as it runs now."""
+        coming = self.next_start
+        if coming is None:
+            return None
+        made = replace(self, next_start=None, devices=coming.devices, virtio_rng_unbound=None)
+        if coming.cpu_rdrand is not None:
+            made = replace(made, cpu_rdrand=coming.cpu_rdrand, rdrand_detail=coming.rdrand_detail)
+        if self.devices and not coming.devices:
+            others = tuple(name for name in self.hwrng_available or () if not name.startswith(_VIRTIO))
+            made = replace(made, loses_virtio_rng=True, hwrng_available=None if self.hwrng_available is None else others)
+            return replace(made, hwrng_current=None, hwrng_quality=None) if self.reads_virtio_rng else made
+        if coming.devices and not self.devices and self.hwrng_current is None:
+            return replace(made, hwrng_available=None)  # whether it has a driver for what comes was not seen
+        return made
 
     @property
     def tightest(self) -> RngDevice | None:
