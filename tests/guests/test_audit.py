@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pytest
 from tests.guests.conftest import Guest
 from tests.guests.domains import Daemon, domain_xml, libvirt_daemon, opened, qemu_pid, until
 from tests.needs import require_tool
-from toolkit import open_store, spoken_audit
+from toolkit import open_store, runs, spoken_audit
 from toolkit.analysis.remedy import Remedy
 from toolkit.errors import ToolkitError
 from toolkit.guests import connection
@@ -258,6 +261,81 @@ def test_a_running_guest_whose_processor_was_made_of_the_hosts_cannot_move(daemo
     assert (same.host, same.fails, same.rdrand) == (NOWHERE, None, None)
 
 
+def test_two_addresses_of_one_libvirt_are_one_host(daemon: Daemon, other: Daemon, tmp_path: Path) -> None:
+    link = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp")) / "s"
+    link.symlink_to(daemon.folder / "r" / "libvirt" / "libvirt-sock")
+    try:
+        with _domains(daemon, _with_cpu("twice", WITHOUT)):
+            found = gather([daemon.uri, f"qemu+unix:///session?socket={link}", other.uri])
+    finally:
+        link.unlink()
+        link.parent.rmdir()
+    (twice,) = [each for each in found if each.name == "twice"]
+    assert [move.host for move in twice.facts.moves] == [other.uri]
+
+
+def test_what_a_store_has_of_a_silent_guest_counts_where_its_host_is_this_one(daemon: Daemon, tmp_path: Path) -> None:
+    with connection.connect(daemon.uri) as asked:
+        here = asked.host_name()
+    with _domains(daemon, _with_cpu("silent", WITHOUT, _rng()), start=True):
+        for host in (here, "another-machine"):
+            store, run = open_store(tmp_path / host), runs.begin("toolkit guests watch", {})
+            store.append("runs", run.row())
+            seen = {"host": host, "guest": "silent", "boot_id": run.boot_id}
+            now = {"t_ns": 1, "utc": datetime.now(UTC), "entropy_avail_bits": 256, "crng_ready": True}
+            store.append("entropy_samples", run.frame("entropy_samples", [{**seen, **now}]))
+            source = {"hwrng_available": "virtio_rng.0", "hwrng_current": "virtio_rng.0", "hwrng_quality": 1024}
+            store.append("rng_state", run.frame("rng_state", [{**seen, "regime": "latched", "crng_ready_s": 1.0, **source}]))
+            found = _judged(daemon.uri, store=store)["silent"]
+            assert found.verdict.verdict == ("sound" if host == here else "cannot tell")
+            assert ("guest-silent" in found.verdict.causes) is (host != here)
+        # A store that goes away takes nothing else with it.
+        shutil.rmtree(store.path)
+        without = _judged(daemon.uri, store=store)
+    assert without["silent"].verdict.causes == found.verdict.causes
+    assert any("could not be read" in sentence for sentence in without["silent"].verdict.evidence)
+
+
+def test_a_domain_that_fails_in_a_way_that_nobody_foresaw_is_a_row_that_says_so(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = connection.Domain.state
+
+    def refuses(self: connection.Domain) -> str:
+        if self.name == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return state(self)
+
+    monkeypatch.setattr(connection.Domain, "state", refuses)
+    with _domains(daemon, _with_cpu("full", WITHOUT), _with_cpu("beside", WITHOUT)):
+        found = _judged(daemon.uri)
+    assert found["beside"].verdict.causes == ("no-source",)
+    assert "No space left" in found["full"].verdict.because
+
+
+def test_a_libvirt_that_stops_answering_is_waited_for_once_and_not_by_each_of_its_domains(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    state = connection.Domain.state
+    with libvirt_daemon() as stopped, opened(stopped) as libvirt:
+        for number in range(30):
+            libvirt.defineXML(_with_cpu(f"d{number}", WITHOUT))
+
+        def stops(self: connection.Domain) -> str:
+            os.kill(stopped.pid, signal.SIGSTOP)
+            asked.append(self.name)
+            return state(self)
+
+        monkeypatch.setattr(connection.Domain, "state", stops)
+        try:
+            found = _judged(stopped.uri)
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+    assert len(found) == 30
+    assert all(each.verdict.verdict == "cannot tell" for each in found.values())
+    assert len(asked) == 8  # those that were asked at the same time
+    assert sum("stopped answering" in each.verdict.because for each in found.values()) == 22
+
+
 def test_one_guest_that_hangs_hides_no_other(guest: Guest) -> None:
     with _domains(guest.daemon, _with_cpu("beside", WITHOUT)):
         pid = qemu_pid(guest.daemon, "guest")
@@ -332,6 +410,9 @@ def test_ctrl_c_ends_an_audit_while_a_host_hangs(silent: tuple[str, socket.socke
 
 def test_where_no_host_answers_it_is_an_error_and_nothing_is_stored(daemon: Daemon, tmp_path: Path) -> None:
     assert "Start it" in _command("--connect", NOWHERE, cwd=tmp_path, status=1).stderr
+    both = _command("--connect", NOWHERE, "--connect", f"{NOWHERE}-either", cwd=tmp_path, status=1).stderr
+    assert "/nowhere-either" in both
+    assert "/nowhere'" in both or "/nowhere " in both or "/nowhere:" in both
     _command("--connect", cwd=tmp_path, status=2)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ToolkitError, match="no QEMU"):

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from toolkit.errors import GuestError, ToolkitError, UnavailableError
+from toolkit.errors import GuestError, StoreError, ToolkitError
 from toolkit.guests.at_once import at_once
 from toolkit.guests.audit_facts import Facts, Move, NextStart, Target, of_rng_state
-from toolkit.guests.audit_store import recently
-from toolkit.guests.connection import Connection, Domain, connect, in_time
-from toolkit.guests.cpu_flags import cpu_flags
+from toolkit.guests.audit_hosts import Host, connected
+from toolkit.guests.audit_store import Recent
+from toolkit.guests.connection import Domain, in_time
 from toolkit.guests.domain_xml import Definition, RngDevice
-from toolkit.guests.migration import move
 from toolkit.guests.qga import GuestAgent
 from toolkit.guests.qga_samples import QgaGuest
 from toolkit.markup import visible
@@ -59,15 +58,6 @@ class Audited:
         return "" if self.facts.target is None else self.facts.target.name
 
 
-@dataclass(frozen=True)
-class _Host:
-    name: str
-    connection: Connection
-    domains: tuple[Domain, ...]
-    #: Hosts of the set that could not be asked.
-    missing: tuple[Move, ...] = ()
-
-
 def gather(uris: Sequence[str | None], store: Store | None = None, progress: Progress = silent) -> list[Audited]:
     """What can be known of all domains of some hosts, by host and name.
 
@@ -85,24 +75,27 @@ def gather(uris: Sequence[str | None], store: Store | None = None, progress: Pro
     UnavailableError
         If libvirt-python is not installed.
     ToolkitError
-        If not one of the hosts can be asked: what is wrong with the first.
+        If not one of the hosts can be asked: what is wrong with each.
 
     Examples
     --------
     >>> [each.facts.state for each in gather([None])]  # doctest: +SKIP
     """
     with contextlib.ExitStack() as stack:
-        hosts, failed = _connected(list(dict.fromkeys(uris)), stack)
+        hosts, failed = connected(list(dict.fromkeys(uris)), stack)
         if not hosts:
-            raise next(iter(failed.values()))
-        names = Counter(domain.name for host in hosts for domain in host.domains)
+            raise _all_of(list(failed.values()))
         asked = [(host, domain) for host in hosts for domain in host.domains]
-        questions = [partial(_facts, domain, host, hosts, store, names[domain.name]) for host, domain in asked]
+        names = Counter((host.own_name, domain.name) for host, domain in asked)
+        recent = Recent(store, {domain.name for _, domain in asked})
+        questions = [partial(_facts, domain, host, hosts, recent, names[host.own_name, domain.name]) for host, domain in asked]
         found = []
         for done, (place, facts) in enumerate(at_once(questions), 1):
-            if isinstance(facts, BaseException):
-                raise facts
             host, domain = asked[place]
+            if isinstance(facts, (ToolkitError, OSError)):
+                facts = Facts(target=_unasked(domain, host), silence=_words(facts))
+            elif isinstance(facts, BaseException):
+                raise facts
             progress(done, len(asked), domain.shown)
             found.append(Audited(host.name, host.connection.uri, facts))
     for uri, error in failed.items():
@@ -111,56 +104,49 @@ def gather(uris: Sequence[str | None], store: Store | None = None, progress: Pro
     return sorted(found, key=lambda each: (each.host, each.uri, each.name))
 
 
-def _connected(uris: list[str | None], stack: contextlib.ExitStack) -> tuple[list[_Host], dict[str | None, ToolkitError]]:
-    """The hosts that answer, each once, and why the others do not. They are asked at once: one that hangs delays no other."""
-    answers = dict(at_once([partial(_opened, uri) for uri in uris]))
-    hosts: dict[str, _Host] = {}
-    failed: dict[str | None, ToolkitError] = {}
-    for place, uri in enumerate(uris):
-        answer = answers[place]
-        if isinstance(answer, (GuestError, UnavailableError)):
-            failed[uri] = answer
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            left, host = answer
-            stack.push(left)
-            hosts.setdefault(host.connection.uri, host)
-    alike = Counter(host.name for host in hosts.values())
-    missing = tuple(Move(visible(uri or "libvirt's default address"), None, None, error.what) for uri, error in failed.items())
-    named = [replace(host, name=host.name if alike[host.name] == 1 else uri, missing=missing) for uri, host in hosts.items()]
-    return named, failed
+def _all_of(errors: Sequence[ToolkitError]) -> ToolkitError:
+    """One error for hosts none of which can be asked: the first where there is one, else all of them."""
+    if len(errors) == 1:
+        return errors[0]
+    remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
+    return GuestError("; ".join(error.what for error in errors), " ".join(remedies))
 
 
-def _opened(uri: str | None) -> tuple[contextlib.ExitStack, _Host]:
-    with contextlib.ExitStack() as stack:
-        connection = stack.enter_context(connect(uri))
-        host = _Host(visible(connection.host_name()), connection, tuple(connection.domains()))
-        return stack.pop_all(), host
+def _unasked(domain: Domain, host: Host) -> Target:
+    return Target(host.connection.uri, domain.name, domain.uuid)
 
 
-def _facts(domain: Domain, host: _Host, hosts: Sequence[_Host], store: Store | None, namesakes: int) -> Facts:
-    uri = host.connection.uri
+def _words(error: Exception) -> str:
+    return visible(error.what if isinstance(error, ToolkitError) else error, 300)
+
+
+def _facts(domain: Domain, host: Host, hosts: Sequence[Host], recent: Recent, namesakes: int) -> Facts:
+    if host.lost:
+        return Facts(target=_unasked(domain, host), silence=host.lost)
     try:
-        facts, definition = in_time(lambda: _by_the_host(domain, uri), _DOMAIN_LIMIT_S, f"asking the domain {domain.shown}")
+        facts, definition = in_time(lambda: _by_the_host(domain, host), _DOMAIN_LIMIT_S, f"asking the domain {domain.shown}")
     except GuestError as error:
-        return Facts(target=Target(uri, domain.name, domain.uuid), silence=error.what)
+        host.after(error)
+        return Facts(target=_unasked(domain, host), silence=error.what)
     if facts.state == "running":
         facts = _by_the_guest(domain, facts, definition)
-        facts = recently(store, facts, domain.name, namesakes)
-    moves = [_moved(domain, facts.cpu_rdrand, other) for other in hosts if other is not host]
+        try:
+            facts = recent.beside(facts, domain.name, host.own_name, namesakes)
+        except (StoreError, OSError) as error:
+            facts = replace(facts, notes=(*facts.notes, f"What the store has of it could not be read: {_words(error)}."))
+    moves = [_moved(domain, facts.cpu_rdrand, host, other) for other in hosts if other is not host]
     return replace(facts, moves=(*moves, *host.missing))
 
 
-def _by_the_host(domain: Domain, uri: str) -> tuple[Facts, Definition]:
+def _by_the_host(domain: Domain, host: Host) -> tuple[Facts, Definition]:
     """What libvirt says: the definition as it runs, and as it will start."""
     state = domain.state()
     running, persistent = domain.is_active(), domain.is_persistent()
     definition = Definition(domain.xml(live=True))
-    flags = cpu_flags(domain.connection, definition)
+    flags = host.cpu_flags(definition)
     refusal = definition.refuses_pci()
     target = Target(
-        uri,
+        host.connection.uri,
         domain.name,
         domain.uuid,
         running=running,
@@ -176,7 +162,7 @@ def _by_the_host(domain: Domain, uri: str) -> tuple[Facts, Definition]:
         devices=_virtio_rngs(definition),
     )
     if running and persistent:
-        facts = _configured(facts, domain, Definition(domain.xml(live=False)))
+        facts = _configured(facts, host, Definition(domain.xml(live=False)))
     return facts, definition
 
 
@@ -184,9 +170,9 @@ def _virtio_rngs(definition: Definition) -> tuple[RngDevice, ...]:
     return tuple(each for each in definition.rng_devices() if (each.model or "").startswith("virtio"))
 
 
-def _configured(facts: Facts, domain: Domain, inactive: Definition) -> Facts:
+def _configured(facts: Facts, host: Host, inactive: Definition) -> Facts:
     """The facts, and what the configuration of a running domain has otherwise."""
-    devices, flags = _virtio_rngs(inactive), cpu_flags(domain.connection, inactive)
+    devices, flags = _virtio_rngs(inactive), host.cpu_flags(inactive)
     # A processor that is the host's is written otherwise where it runs, so that what is compared is what libvirt makes of both.
     other = flags.rdrand is not None and facts.cpu_rdrand is not None and flags.rdrand is not facts.cpu_rdrand
     if not other and _alike(devices) == _alike(facts.devices or ()):
@@ -207,8 +193,8 @@ def _by_the_guest(domain: Domain, facts: Facts, definition: Definition) -> Facts
     guest = QgaGuest(GuestAgent(domain.agent, domain.name, _AGENT_LIMIT_S))
     try:
         return in_time(lambda: _asked(guest, facts), _GUEST_LIMIT_S, f"asking the guest of {domain.shown}")
-    except GuestError as error:
-        return replace(facts, silence=visible(error.what, 300))
+    except (GuestError, OSError) as error:
+        return replace(facts, silence=_words(error))
 
 
 def _asked(guest: QgaGuest, facts: Facts) -> Facts:
@@ -225,11 +211,18 @@ def _asked(guest: QgaGuest, facts: Facts) -> Facts:
     )
 
 
-def _moved(domain: Domain, rdrand: bool | None, other: _Host) -> Move:
-    def compared() -> Move:
-        return move(Definition(domain.migratable_xml()), rdrand, other.name, other.connection)
+def _moved(domain: Domain, rdrand: bool | None, host: Host, other: Host) -> Move:
+    for each in (host, other):
+        if each.lost:
+            return Move(other.name, None, None, each.lost)
 
     try:
-        return in_time(compared, _MOVE_LIMIT_S, f"comparing the processor of {domain.shown} with that of {other.name}")
+        return in_time(
+            lambda: other.move(Definition(domain.migratable_xml()), rdrand),
+            _MOVE_LIMIT_S,
+            f"comparing the processor of {domain.shown} with that of {other.name}",
+        )
     except GuestError as error:
+        host.after(error)
+        other.after(error)
         return Move(other.name, None, None, error.what)

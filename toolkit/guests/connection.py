@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from toolkit.errors import GuestError, UnavailableError
 from toolkit.markup import visible
 
-__all__ = ["Connection", "Domain", "connect", "in_time"]
+__all__ = ["Connection", "Domain", "NoAnswerError", "connect", "in_time"]
 
 _T = TypeVar("_T")
 
@@ -33,6 +34,10 @@ _REFUSED = "unable to execute QEMU agent command "
 
 #: virDomainState of libvirt-domain.h.
 _STATES = {0: "no state", 1: "running", 2: "blocked", 3: "paused", 4: "shutting down", 5: "shut off", 6: "crashed", 7: "suspended"}
+
+
+class NoAnswerError(GuestError):
+    """A call did not come back in time: libvirt, or the QEMU behind it, hangs."""
 
 
 def _binding() -> tuple[ModuleType, ModuleType]:
@@ -63,7 +68,7 @@ def in_time(call: Callable[[], _T], limit_s: float, doing: str) -> _T:
 
     Raises
     ------
-    GuestError
+    NoAnswerError
         If it does not come back in time.
     """
     came: queue.SimpleQueue[tuple[_T | None, BaseException | None]] = queue.SimpleQueue()
@@ -78,7 +83,7 @@ def in_time(call: Callable[[], _T], limit_s: float, doing: str) -> _T:
     try:
         value, error = came.get(timeout=limit_s)
     except queue.Empty:
-        raise GuestError(
+        raise NoAnswerError(
             f"{doing}: no answer within {limit_s:g} s", "Look whether libvirtd and the domain's QEMU still answer: virsh list."
         ) from None
     except KeyboardInterrupt:
@@ -158,6 +163,12 @@ class Connection:
         """The name of the machine that libvirt runs on, as it says itself."""
         return str(self.call("asking its host's name", self._handle.getHostname, 10.0))
 
+    def host_uuid(self) -> str:
+        """The UUID of the machine that libvirt runs on, by its firmware or a configuration; empty where it does not say."""
+        text = str(self.call("asking what its host can do", self._handle.getCapabilities, 10.0))
+        found = re.search(r"<uuid>([0-9a-fA-F-]{36})</uuid>", text)
+        return "" if found is None else found[1]
+
     def refuses_cpu(self, arch: str | None, kind: str, cpu: str) -> str | None:
         """Why domains of this kind cannot have this processor here, in libvirt's words; None where they can."""
         flags = self.libvirt.VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE
@@ -185,6 +196,8 @@ class Domain:
         self._handle = handle
         self.name = str(handle.name())
         self.uuid = str(handle.UUIDString())
+        #: libvirt's number of it while it runs; -1 while it does not.
+        self.number = int(handle.ID())
 
     @property
     def shown(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from toolkit.errors import GuestError
 from toolkit.guests.audit_facts import Move
-from toolkit.guests.connection import Connection
+from toolkit.guests.connection import Connection, NoAnswerError
 from toolkit.guests.cpu_flags import AS_THE_HOST, features_offered
 from toolkit.guests.domain_xml import Definition
 
@@ -36,6 +36,11 @@ def move(definition: Definition, rdrand: bool | None, host: str, there: Connecti
     -------
     Move
         What libvirt does not tell is None, with its words.
+
+    Raises
+    ------
+    NoAnswerError
+        If the other host does not answer in time.
     """
     if definition.arch not in _X86:
         return Move(host, None, None, f"not told for {definition.arch}")
@@ -52,6 +57,8 @@ def move(definition: Definition, rdrand: bool | None, host: str, there: Connecti
                 host, given == "require" and not offered, has, f"{mode}: libvirt compares nothing, it has what that host has"
             )
         refusal = there.refuses_cpu(definition.arch, definition.kind, _asked(cpu))
+    except NoAnswerError:
+        raise  # whoever asks for many domains wants to know that this host hangs
     except GuestError as error:
         return Move(host, None, None, error.what)
     if refusal is None:
