@@ -408,6 +408,20 @@ def test_ctrl_c_ends_an_audit_while_a_host_hangs(silent: tuple[str, socket.socke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_store_that_cannot_be_written_is_refused_at_once_or_loses_no_verdict(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # Refused before the host, which is not there, is asked.
+    early = _command("--connect", NOWHERE, "--store", "file/store", cwd=tmp_path, status=1).stderr
+    assert "cannot be written" in early
+    store = tmp_path / "store"
+    open_store(store)
+    (store / "audits").write_text("")
+    with _domains(daemon, _with_cpu("bare", WITHOUT)):
+        late = _command("--connect", daemon.uri, cwd=tmp_path, status=1)
+    assert "no-source" in late.stdout
+    assert "audits" in late.stderr
+
+
 def test_where_no_host_answers_it_is_an_error_and_nothing_is_stored(daemon: Daemon, tmp_path: Path) -> None:
     assert "Start it" in _command("--connect", NOWHERE, cwd=tmp_path, status=1).stderr
     both = _command("--connect", NOWHERE, "--connect", f"{NOWHERE}-either", cwd=tmp_path, status=1).stderr
