@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trees import TREES
-from toolkit.analysis.remedy import remedies
+from toolkit.analysis.remedy import UNLIMITED_RNG_XML, remedies
 from toolkit.analysis.verdicts import AT_RISK, CANNOT_TELL, SOUND, STARVING, VERDICTS, judge
 from toolkit.guests.audit_facts import Facts, Move, NextStart, Target, of_rng_state
 from toolkit.guests.domain_xml import RngDevice
@@ -88,6 +88,10 @@ class Case:
 
 def tight(max_bytes: int, period_ms: int, facts: Facts = VIRTIO) -> Facts:
     return replace(facts, devices=(device(max_bytes, period_ms),))
+
+
+def fed_by(backend: str, source: str | None) -> Facts:
+    return replace(VIRTIO, devices=(RngDevice("virtio", backend, source, None, None, None),))
 
 
 ALL_OF = "all of it is known, and nothing is wrong"
@@ -196,7 +200,42 @@ CASES = [
         "blocking-pool-unfed",
         "RDRAND makes it ready and fills no blocking pool",
     ),
+    Case(
+        "blocking, whether a feeder runs is not known",
+        replace(BLOCKING, hwrng_available=(), hwrng_current=None, devices=(), cpu_rdrand=True, feeders=None),
+        CANNOT_TELL,
+        "blocking-pool-unfed",
+        "a feeder may fill it",
+    ),
+    Case(
+        "blocking, rngd with nothing to carry",
+        replace(BLOCKING, hwrng_available=(), hwrng_current=None, devices=(), feeders=("rngd",)),
+        AT_RISK,
+        "blocking-pool-unfed no-source",
+        "a name is no source",
+    ),
+    Case(
+        "blocking, rngd that may have something to carry",
+        replace(BLOCKING, hwrng_available=(), hwrng_current=None, devices=(), cpu_rdrand=None, feeders=("rngd",)),
+        CANNOT_TELL,
+        "rdrand-unknown blocking-pool-unfed",
+        "RDRAND, if it has it",
+    ),
+    Case(
+        "blocking, rngd that carries RDRAND",
+        replace(BLOCKING, hwrng_available=(), hwrng_current=None, devices=(), cpu_rdrand=True, feeders=("rngd",)),
+        SOUND,
+        "",
+        "RDRAND makes it ready, and rngd keeps the pool full of it",
+    ),
     # Not ready.
+    Case(
+        "not ready, and a virtio-rng in use",
+        replace(VIRTIO, crng_ready=False, crng_ready_s=None, entropy_avail_bits=0),
+        STARVING,
+        "not-ready source-silent",
+        "what feeds the device gives nothing",
+    ),
     Case(
         "not ready, nothing",
         replace(BARE, crng_ready=False, crng_ready_s=None),
@@ -248,6 +287,22 @@ CASES = [
     Case("4 bytes per 4 s", tight(4, 4000), AT_RISK, "tight-limit", "worse than no device at the next boot"),
     Case("1024 bytes per 1 s", tight(1024, 1000), SOUND, "", "measured: as soon ready as without a limit"),
     Case("16 bytes per 1 s", tight(16, 1000), AT_RISK, "tight-limit", "the first 64 bytes take 3 s: longer than jitter"),
+    Case(
+        "64 bytes per 60 s beside 4 bytes per 2 s",
+        replace(VIRTIO, devices=(device(64, 60000), device(4, 2000))),
+        AT_RISK,
+        "tight-limit",
+        "of the one the first 64 bytes come at once, of the other they take 30 s",
+    ),
+    Case("64 bytes per 60 s", tight(64, 60000), SOUND, "", "the first 64 bytes come at once"),
+    Case(
+        "64 bytes per 60 s beside 32 bytes per 10 ms, blocking",
+        replace(BLOCKING, devices=(device(64, 60000), device(32, 10))),
+        AT_RISK,
+        "tight-limit blocking-pool-unfed",
+        "what readers take comes back at a byte a second",
+    ),
+    Case("no bytes at all", tight(0, 1000), AT_RISK, "tight-limit", "a device that gives nothing"),
     Case("32 bytes per 1 s", tight(32, 1000), SOUND, "", "the first 64 bytes take 1 s"),
     Case("1 MB per 1 s", tight(10**6, 1000), SOUND, "", "a limit that nobody feels"),
     Case(
@@ -430,6 +485,35 @@ CASES = [
     # What cannot be asked.
     Case("nothing known", Facts(), CANNOT_TELL, "not-running source-unknown rdrand-unknown", "nothing"),
     Case("host silent", Facts(unreachable="no answer within 40 s"), CANNOT_TELL, "host-unreachable", "its host did not answer"),
+    Case(
+        "another host's service feeds the device, log overwritten",
+        replace(fed_by("egd", "10.0.0.1"), crng_ready_s=None, kernel_log="overwritten"),
+        CANNOT_TELL,
+        "backend-unknown log-overwritten",
+        "the service may be gone at its next boot",
+    ),
+    Case(
+        "the host's /dev/random feeds the device, log overwritten",
+        replace(fed_by("random", "/dev/random"), crng_ready_s=None, kernel_log="overwritten"),
+        CANNOT_TELL,
+        "backend-unknown log-overwritten",
+        "it blocks on older kernels of hosts",
+    ),
+    Case("the host's /dev/random feeds the device, quick", fed_by("random", "/dev/random"), SOUND, "", "it did not block"),
+    Case(
+        "QEMU's own generator feeds the device, log overwritten",
+        replace(fed_by("builtin", None), crng_ready_s=None, kernel_log="overwritten"),
+        SOUND,
+        "",
+        "it never blocks",
+    ),
+    Case(
+        "fed by the host's /dev/urandom, and by another's service after its next start",
+        replace(VIRTIO, next_start=NextStart(fed_by("egd", "10.0.0.1").devices or ())),
+        CANNOT_TELL,
+        "backend-unknown",
+        "that this boot was quick says nothing of what it did not have",
+    ),
     Case("shut off, a device", OFF, CANNOT_TELL, "not-running driver-unknown", "its kernel may have no driver"),
     Case("shut off, no source", replace(OFF, devices=()), AT_RISK, "no-source", "whatever kernel it has, it gets nothing"),
     Case("shut off, 4 bytes per 4 s", tight(4, 4000, OFF), AT_RISK, "tight-limit", "whatever kernel it has"),
@@ -463,6 +547,20 @@ CASES = [
         AT_RISK,
         "migration-fails",
         "libvirt refuses the move for RDRAND",
+    ),
+    Case(
+        "a move fails for another feature, to a host that lacks RDRAND too",
+        replace(VIRTIO, cpu_rdrand=True, moves=(Move("c", True, False, "missing features: avx512f"),)),
+        SOUND,
+        "",
+        "libvirt names another reason",
+    ),
+    Case(
+        "relies on RDRAND, a host lacks it, and a feeder runs",
+        replace(RDRAND, feeders=("haveged",), moves=(Move("c", False, False),)),
+        CANNOT_TELL,
+        "migration-unknown",
+        "the feeder is left, and how soon it would do was not seen",
     ),
     Case("a move fails for another feature", replace(RDRAND, moves=(Move("c", True, True),)), SOUND, "", "no matter of randomness"),
     Case(
@@ -512,6 +610,31 @@ def test_a_limit_that_stalls_is_exchanged_for_the_next_that_does_not() -> None:
         assert any("no multiple of the 64" in sentence for sentence in judge(known).evidence)
 
 
+def test_a_device_that_gives_nothing_or_may_not_is_looked_at_and_fed_otherwise() -> None:
+    silent = replace(VIRTIO, crng_ready=False, crng_ready_s=None, entropy_avail_bits=0)
+    assert "has its driver, is in use and credited" not in " ".join(judge(silent).evidence)
+    (look, again) = remedies(silent, judge(silent))
+    assert look.command == "timeout 10 head -c 64 /dev/hwrng | wc -c"
+    assert again.what == "Look again after the change and its next start."
+    blocking = replace(fed_by("random", "/dev/random"), crng_ready=None, crng_ready_s=None)
+    old, new = (remedy for remedy in remedies(blocking, judge(blocking)) if remedy.xml)
+    assert str(old.command).endswith("detach-device web1 old.xml --config")
+    assert old.xml == "<rng model='virtio'>\n  <backend model='random'>/dev/random</backend>\n</rng>\n"
+    assert (str(new.command).endswith("attach-device web1 rng.xml --config"), new.xml) == (True, UNLIMITED_RNG_XML)
+    service = replace(blocking, devices=fed_by("egd", "10.0.0.1").devices)
+    (edited,) = (remedy for remedy in remedies(service, judge(service)) if remedy.xml)
+    assert (str(edited.command).split()[-2:], edited.xml) == (["edit", "web1"], "<backend model='random'>/dev/urandom</backend>\n")
+
+
+def test_a_slow_boot_alone_names_something_to_change_or_to_look_at() -> None:
+    with_rdrand = replace(RDRAND, crng_ready_s=40.0)
+    assert any(remedy.xml == UNLIMITED_RNG_XML for remedy in remedies(with_rdrand, judge(with_rdrand)))
+    with_device = replace(VIRTIO, crng_ready_s=40.0)
+    assert any("/dev/hwrng" in str(remedy.command) for remedy in remedies(with_device, judge(with_device)))
+    for facts in (with_rdrand, with_device):
+        assert judge(facts).causes == ("slow-ready",)
+
+
 def test_what_is_configured_already_is_not_asked_for_again() -> None:
     for facts in (replace(BARE, next_start=NextStart(UNLIMITED)), replace(tight(4, 4000), next_start=NextStart(UNLIMITED))):
         off, on = remedies(facts, judge(facts))
@@ -541,11 +664,16 @@ _DIFFERENCES = ("target", "unreachable", "moves", "notes", "next_start", "loses_
 _GAPS = {each.name: getattr(Facts(), each.name) for each in fields(Facts) if each.name not in _DIFFERENCES}
 
 
+def _first_s(limited: RngDevice) -> float:
+    return ((63 // limited.max_bytes) * (limited.period_ms or 1000) / 1000) if limited.max_bytes else float("inf")
+
+
 def _proves(facts: Facts) -> bool:
     """What must have been seen for a guest to be called sound, said once more and otherwise than in the code under test."""
     if facts.next_start is not None:
         lost = facts.devices and not facts.next_start.devices
-        then = replace(facts, next_start=None, devices=facts.next_start.devices)
+        was = bool(facts.crng_ready or facts.crng_ready_s is not None or facts.random_readable or facts.entropy_avail_bits == 256)
+        then = replace(facts, next_start=None, devices=facts.next_start.devices, crng_ready=was, crng_ready_s=None)
         if facts.next_start.cpu_rdrand is not None:
             then = replace(then, cpu_rdrand=facts.next_start.cpu_rdrand)
         if lost and (facts.hwrng_current or "").startswith("virtio"):
@@ -554,9 +682,13 @@ def _proves(facts: Facts) -> bool:
     ready = facts.crng_ready is True or facts.crng_ready_s is not None or facts.random_readable or facts.entropy_avail_bits == 256
     in_time = facts.crng_ready_s is not None and facts.crng_ready_s <= 10
     rdrand = facts.cpu_rdrand and facts.trust_cpu
-    limit = facts.devices is not None or in_time
+    virtio = (facts.hwrng_current or "").startswith("virtio")
+    # Two seconds for the first 64 bytes, of which a period's worth comes at once; and what feeds it never blocks.
+    slow = [each for each in facts.devices or () if each.max_bytes is not None and _first_s(each) > 2]
+    sure = all(each.backend == "builtin" or each.source == "/dev/urandom" for each in facts.devices or ())
+    limit = not virtio or (not slow and ((facts.devices is not None and sure) or in_time))
     device_works = bool(facts.hwrng_current and facts.hwrng_available and limit and (facts.hwrng_quality or in_time))
-    fed = bool(facts.feeders)
+    fed = any(name != "rngd" or facts.hwrng_available or facts.cpu_rdrand for name in facts.feeders or ())
     source = device_works or (rdrand and facts.regime != "blocking") or (rdrand and fed) or (fed and in_time)
     pool = facts.regime != "blocking" or (facts.entropy_avail_bits or 0) >= 256
     return bool(facts.state == "running" and facts.said_by and facts.regime and ready and source and pool)
@@ -588,8 +720,8 @@ _DEVICES = st.lists(
         RngDevice,
         _or_none(st.just("virtio")),
         _or_none(st.sampled_from(["random", "egd", "builtin"])),
-        _or_none(st.sampled_from(["/dev/urandom", "a&b<c"])),
-        _or_none(st.integers(0, 2**40)),
+        _or_none(st.sampled_from(["/dev/urandom", "/dev/random", "a&b<c"])),
+        _or_none(st.sampled_from([0, 4, 32, 64, 1024]) | st.integers(0, 2**40)),
         _or_none(st.integers(0, 2**40)),
         st.none(),
     ),
@@ -616,7 +748,7 @@ ANY = st.builds(
     virtio_rng_unbound=_or_none(st.integers(0, 2)),
     cpu_rdrand=_TRUTH,
     trust_cpu=_TRUTH,
-    feeders=_or_none(_NAMES),
+    feeders=_or_none(st.lists(st.sampled_from(["rngd", "haveged", "x\x1b[31m"]), max_size=2).map(tuple)),
     longest_wait_s=_or_none(st.floats(allow_nan=True)),
     devices=_or_none(_DEVICES),
     next_start=st.none() | st.builds(NextStart, _DEVICES, _TRUTH),

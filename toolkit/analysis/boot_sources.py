@@ -5,9 +5,10 @@ What follows from them is :mod:`toolkit.analysis.verdicts`' business.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from toolkit.guests.audit_facts import Facts, bytes_per_s
+from toolkit.guests.audit_facts import Facts, bytes_per_s, first_bytes_s
 from toolkit.guests.domain_xml import RngDevice
 from toolkit.guests.short_answers import LOSES, REQUEST_BYTES, STALLS, behind, mislays
 from toolkit.markup import visible
@@ -26,6 +27,8 @@ __all__ = [
     "rdrand",
     "short_answers",
     "stalling",
+    "too_tight",
+    "unproven_backend",
 ]
 
 #: Where the first bytes of a virtio-rng take longer than this, a guest without any is ready sooner: while a program waits the
@@ -95,6 +98,10 @@ def hwrng(facts: Facts) -> Source:
     unknown = []
     if facts.reads_virtio_rng and facts.devices is None:
         unknown.append(("limit-unknown", "its limit on the host"))
+    backend = unproven_backend(facts) if facts.reads_virtio_rng else None
+    if backend is not None:
+        fed = visible(" ".join(each for each in (backend.backend, backend.source) if each) or "what it does not name", 80)
+        unknown.append(("backend-unknown", f"whether what feeds it on the host ({fed}) always has bytes"))
     if facts.hwrng_quality is None:
         unknown.append(("quality-unknown", "how much of it is credited"))
     if unknown and not (facts.crng_ready_s is not None and facts.crng_ready_s <= SLOW_READY_S):
@@ -104,7 +111,14 @@ def hwrng(facts: Facts) -> Source:
         what = " and ".join(what for _, what in unknown)
         sentence = f"{current} has its driver and is in use; {what} is not known, and this boot was ready in time all the same."
         return Source(PROVEN, "", sentence)
-    limit = f", {_limit(facts)}" if facts.reads_virtio_rng else ""
+    if facts.ready is False:
+        sentence = (
+            f"{current} has its driver and is in use, and the generator is not ready all the same: what feeds it gives nothing or "
+            "too little, or the guest has only just booted."
+        )
+        # What another generator makes of it is not known.
+        return Source(WEAK, "" if facts.regime is None else "source-silent", sentence)
+    limit = f", {_limit(facts.tightest)}" if facts.reads_virtio_rng else ""
     return Source(PROVEN, "", f"{current} has its driver, is in use and credited{limit}.")
 
 
@@ -146,31 +160,45 @@ def _hwrng_by_the_host(facts: Facts) -> Source:
     tight = _tight(facts)
     if tight:
         return tight
-    sentence = f"The host has given it a virtio-rng, {_limit(facts)}; whether it has a driver for it is not known."
+    sentence = f"The host has given it a virtio-rng, {_limit(facts.tightest)}; whether it has a driver for it is not known."
     return Source(UNKNOWN, "driver-unknown", sentence)
 
 
-def _limit(facts: Facts) -> str:
-    device = facts.tightest
+def _limit(device: RngDevice | None) -> str:
     return "unlimited" if device is None else f"limited to {device.max_bytes} bytes a {device.period_ms} ms"
 
 
-def _tight(facts: Facts) -> Source | None:
-    device = facts.tightest
-    rate = None if device is None else bytes_per_s(device)
-    if device is None or rate is None or not device.max_bytes:
-        return None
-    bursts = -(-REQUEST_BYTES // device.max_bytes)
-    first_s = (bursts - 1) * (device.period_ms or 1000) / 1000
+def too_tight(facts: Facts) -> RngDevice | None:
+    """The first of its devices, the tightest first, whose limit is worse than no device; None where none is."""
+    others = sorted(facts.devices or (), key=lambda each: math.inf if each.max_bytes is None else bytes_per_s(each) or 0.0)
+    return next((each for each in (facts.tightest, *others) if each is not None and _why_too_tight(facts, each)), None)
+
+
+def _why_too_tight(facts: Facts, device: RngDevice) -> str:
+    first_s, rate = first_bytes_s(device), bytes_per_s(device)
+    if first_s is None or rate is None:
+        return ""
+    if not device.max_bytes:
+        return f"Its virtio-rng is {_limit(device)}: it gives nothing at all."
     if first_s > SLOW_FIRST_BYTES_S:
-        sentence = (
-            f"Its virtio-rng is {_limit(facts)}: the {REQUEST_BYTES} bytes that its driver asks for at first take "
+        return (
+            f"Its virtio-rng is {_limit(device)}: the {REQUEST_BYTES} bytes that its driver asks for at first take "
             f"{duration_text(first_s)}, and without a device the kernel is ready sooner where a program waits."
         )
-        return Source(WEAK, "tight-limit", sentence)
     if facts.regime == "blocking" and rate <= TIGHT_BYTES_PER_S:
-        sentence = (
-            f"Its virtio-rng is {_limit(facts)}, {rate:g} bytes a second, and readers of /dev/random drain this kernel's pool."
-        )
-        return Source(WEAK, "tight-limit", sentence)
-    return None
+        return f"Its virtio-rng is {_limit(device)}, {rate:g} bytes a second, and readers of /dev/random drain this kernel's pool."
+    return ""
+
+
+def _tight(facts: Facts) -> Source | None:
+    device = too_tight(facts)
+    return None if device is None else Source(WEAK, "tight-limit", _why_too_tight(facts, device))
+
+
+def unproven_backend(facts: Facts) -> RngDevice | None:
+    """The first of its devices that is fed by what may block, run dry or be gone; None where none is.
+
+    The host's /dev/random blocks on kernels before 5.6, and which one the host has is not asked.
+    """
+    sure = (("builtin", None), ("random", "/dev/urandom"))
+    return next((each for each in facts.devices or () if (each.backend, each.source) not in sure), None)

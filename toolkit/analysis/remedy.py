@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from toolkit.analysis.remedy_commands import Remedy, audit_again, virsh
-from toolkit.analysis.remedy_devices import UNLIMITED_RNG_XML, add_rng, fitting, unlimited
+from toolkit.analysis.remedy_devices import UNLIMITED_RNG_XML, add_rng, fed_from_urandom, fitting, unlimited
 from toolkit.analysis.remedy_evidence import to_tell
 from toolkit.analysis.verdicts import Verdict
 from toolkit.guests.audit_facts import Facts
@@ -32,6 +32,8 @@ _NEEDS_SOURCE = (
     "migration-fails",
     "not-ready",
 )
+#: What was seen to be slow, without a cause beside it that says why.
+_SEEN_ALONE = {"slow-ready", "waits-seen", "urandom-before-ready", "not-ready"}
 
 
 def remedies(facts: Facts, verdict: Verdict) -> tuple[Remedy, ...]:
@@ -66,7 +68,15 @@ def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
         yield from unlimited(coming)
     elif "stalling-limit" in causes:
         yield from fitting(coming)
-    if set(_NEEDS_SOURCE) & set(causes) and not coming.has_virtio_rng:
+    if {"backend-unknown", "source-silent"} & set(causes):
+        yield from fed_from_urandom(coming)
+    seen_alone = bool(causes) and set(causes) <= _SEEN_ALONE
+    if "source-silent" in causes or (seen_alone and (coming.has_virtio_rng or facts.hwrng_current)):
+        yield Remedy(
+            "In the guest, as root: whether its source gives 64 bytes. Where it does not, look on its host at what feeds it.",
+            "timeout 10 head -c 64 /dev/hwrng | wc -c",
+        )
+    if (seen_alone or set(_NEEDS_SOURCE) & set(causes)) and not coming.has_virtio_rng:
         yield add_rng(facts.target, has_one=coming.loses_virtio_rng)
     if "rdrand-untrusted" in causes:
         yield Remedy(

@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape
 
-from toolkit.analysis.boot_sources import stalling
+from toolkit.analysis.boot_sources import stalling, too_tight, unproven_backend
 from toolkit.analysis.remedy_commands import Remedy, virsh
 from toolkit.guests.audit_facts import Facts, Target
 from toolkit.guests.domain_xml import RngDevice
 from toolkit.guests.short_answers import REQUEST_BYTES, next_fitting
 
-__all__ = ["UNLIMITED_RNG_XML", "add_rng", "fitting", "unlimited"]
+__all__ = ["UNLIMITED_RNG_XML", "add_rng", "fed_from_urandom", "fitting", "unlimited"]
 
 #: Fed from the host's /dev/urandom, which never blocks; a limit is what makes a virtio-rng slow, so it has none.
 UNLIMITED_RNG_XML = "<rng model='virtio'>\n  <backend model='random'>/dev/urandom</backend>\n</rng>\n"
+_BACKEND_XML = "<backend model='random'>/dev/urandom</backend>\n"
 
 
 def add_rng(target: Target | None, *, has_one: bool = False) -> Remedy:
@@ -52,10 +53,10 @@ def add_rng(target: Target | None, *, has_one: bool = False) -> Remedy:
 
 def unlimited(facts: Facts) -> Iterator[Remedy]:
     """The tightest limit taken out of its configuration."""
-    device, target = facts.tightest, facts.target
+    device, target = too_tight(facts), facts.target
     if target is None or not target.persistent:
         yield Remedy("Take the limit <rate …/> out of the definition that it is made from.", None, UNLIMITED_RNG_XML)
-    elif device is None or _limited_xml(device) is None:
+    elif device is None or _device_xml(device) is None:
         yield Remedy("Take the line <rate …/> out of its <rng>; that counts from its next start on.", virsh(target, "edit"))
     else:
         yield from _exchanged(target, device, "without a limit", UNLIMITED_RNG_XML)
@@ -68,7 +69,7 @@ def fitting(facts: Facts) -> Iterator[Remedy]:
         return
     new_device = replace(device, max_bytes=next_fitting(device.max_bytes))
     what = f"of {new_device.max_bytes} bytes, which {REQUEST_BYTES} divide or are divided by"
-    new = _limited_xml(new_device)
+    new = _device_xml(new_device)
     if target is None or not target.persistent:
         yield Remedy(f"Give it a limit {what}, in the definition that it is made from.", None, new or _rate_xml(new_device) + "\n")
     elif new is None:
@@ -81,14 +82,28 @@ def fitting(facts: Facts) -> Iterator[Remedy]:
         yield from _exchanged(target, device, f"with a limit {what}", new)
 
 
-def _exchanged(target: Target, device: RngDevice, which: str, new: str) -> Iterator[Remedy]:
+def fed_from_urandom(facts: Facts) -> Iterator[Remedy]:
+    """The host's /dev/urandom in place of what may block, run dry or be gone."""
+    device, target = unproven_backend(facts), facts.target
+    if device is None:
+        return
+    if target is None or not target.persistent:
+        yield Remedy("Feed it from its host's /dev/urandom, in the definition that it is made from.", None, _BACKEND_XML)
+    elif _device_xml(device) is None:
+        what = "Feed its <rng> from its host's /dev/urandom: this line in place of its <backend>. It counts from its next start on."
+        yield Remedy(what, virsh(target, "edit"), _BACKEND_XML)
+    else:
+        yield from _exchanged(target, device, "fed from its host's /dev/urandom", UNLIMITED_RNG_XML, "old")
+
+
+def _exchanged(target: Target, device: RngDevice, which: str, new: str, old: str = "limited") -> Iterator[Remedy]:
     """Put another device in place of a limited one, in the configuration: libvirt cannot change a limit, and a guest's kernel may
     crash where a virtio-rng that it reads goes away.
     """
     yield Remedy(
-        "Take the limited virtio-rng out of its configuration (save as limited.xml) …",
-        virsh(target, "detach-device", "limited.xml --config"),
-        _limited_xml(device),
+        f"Take the {old} virtio-rng out of its configuration (save as {old}.xml) …",
+        virsh(target, "detach-device", f"{old}.xml --config"),
+        _device_xml(device),
     )
     yield Remedy(
         f"… and put one {which} in its place (save as rng.xml). It counts from its next start on, not from a reboot.",
@@ -97,7 +112,7 @@ def _exchanged(target: Target, device: RngDevice, which: str, new: str) -> Itera
     )
 
 
-def _limited_xml(device: RngDevice) -> str | None:
+def _device_xml(device: RngDevice) -> str | None:
     """The device as libvirt finds it again; None for a backend whose XML says more than is known here."""
     if device.backend == "random" and device.source:
         backend = f"<backend model='random'>{escape(device.source)}</backend>"
@@ -105,7 +120,8 @@ def _limited_xml(device: RngDevice) -> str | None:
         backend = "<backend model='builtin'/>"
     else:
         return None
-    return f"<rng model='virtio'>\n  {_rate_xml(device)}\n  {backend}\n</rng>\n"
+    rate = "" if device.max_bytes is None else f"  {_rate_xml(device)}\n"
+    return f"<rng model='virtio'>\n{rate}  {backend}\n</rng>\n"
 
 
 def _rate_xml(device: RngDevice) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from toolkit.analysis import boot_sources
 from toolkit.analysis.boot_sources import ABSENT, PROVEN, SLOW_READY_S, UNKNOWN, Source
-from toolkit.guests.audit_facts import Facts
+from toolkit.guests.audit_facts import Facts, Move
 from toolkit.markup import visible
 
 __all__ = ["AT_RISK", "CANNOT_TELL", "SOUND", "STARVING", "VERDICTS", "Verdict", "judge"]
@@ -218,20 +218,30 @@ def _sources(facts: Facts, found: _Findings) -> bool:
         found.note(short.sentence)
     if facts.driver_bound is False and facts.hwrng_available:
         found.note("It has a virtio-rng too, without a driver: nobody reads it.")
-    if facts.feeders:
-        sentence = f"A feeder runs in it: {visible(' '.join(facts.feeders), 120)}."
-        found.note(sentence)
-        found.proof = found.proof or sentence
-    if facts.regime == "blocking" and not facts.feeders and hwrng.strength != PROVEN:
-        _unfed(hwrng, found)
+    _feeders(facts, found)
+    if facts.regime == "blocking" and not facts.feeding and hwrng.strength != PROVEN:
+        _unfed(facts, hwrng, found)
     if not proven and UNKNOWN not in (rdrand.strength, hwrng.strength):
         _without(facts, hwrng, found)
     return proven
 
 
-def _unfed(hwrng: Source, found: _Findings) -> None:
+def _feeders(facts: Facts, found: _Findings) -> None:
+    if not facts.feeders:
+        return
+    sentence = f"A feeder runs in it: {visible(' '.join(facts.feeders), 120)}."
+    if facts.feeding:
+        found.proof = found.proof or sentence
+    elif facts.feeding is None:
+        sentence = "rngd runs in it; whether there is a hardware source or RDRAND that it could carry is not known."
+    else:
+        sentence = "rngd runs in it, and there is neither a hardware source nor RDRAND that it could carry."
+    found.note(sentence)
+
+
+def _unfed(facts: Facts, hwrng: Source, found: _Findings) -> None:
     """A blocking pool is emptied by who reads it, at any time; RDRAND credits nothing to it after boot."""
-    if hwrng.strength == UNKNOWN:
+    if hwrng.strength == UNKNOWN or facts.feeding is None:
         found.cause(
             CANNOT_TELL, "blocking-pool-unfed", "Whether anything keeps the pool of its blocking /dev/random full is not known."
         )
@@ -242,7 +252,7 @@ def _unfed(hwrng: Source, found: _Findings) -> None:
 
 def _without(facts: Facts, hwrng: Source, found: _Findings) -> None:
     """It has neither RDRAND that counts nor a hardware source that does."""
-    if facts.feeders and hwrng.strength == ABSENT:
+    if facts.feeding and hwrng.strength == ABSENT:
         if facts.crng_ready_s is None and facts.ready is not False:
             sentence = "A feeder begins late in a boot, and how long this guest waited for it is not known."
             found.cause(CANNOT_TELL, "readiness-time-unknown", sentence)
@@ -295,10 +305,13 @@ def _moves(facts: Facts, found: _Findings) -> None:
     for move in facts.moves:
         host, detail = visible(move.host), f" ({visible(move.detail, 300)})" if move.detail else ""
         lacks = move.rdrand is False and facts.cpu_rdrand is not False
-        if move.fails and lacks:
+        if move.fails and lacks and _for_rdrand(move):
             found.cause(AT_RISK, "migration-fails", f"It cannot move to {host}, which offers no RDRAND{detail}.")
         elif move.fails:
             found.note(f"It cannot move to {host}, for another reason than RDRAND{detail}.")
+        elif lacks and relies and facts.feeding:
+            sentence = f"On {host} it would have no RDRAND; how soon its feeder would make it ready is not known{detail}."
+            found.cause(CANNOT_TELL, "migration-unknown", sentence)
         elif lacks and relies:
             sentence = f"On {host} it would have no RDRAND, and it has no other source that counts{detail}."
             found.cause(AT_RISK, "migration-loses-rdrand", sentence)
@@ -311,3 +324,9 @@ def _moves(facts: Facts, found: _Findings) -> None:
             found.note(f"Whether it could move to {host} is not known{detail}.")
         else:
             found.note(f"It can move to {host}.")
+
+
+def _for_rdrand(move: Move) -> bool:
+    """Whether RDRAND is why a move is refused: libvirt names the features that are missing, where it names any."""
+    words = move.detail.lower()
+    return "rdrand" in words or "features" not in words

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
 from toolkit.guests.domain_xml import RngDevice
+from toolkit.guests.short_answers import REQUEST_BYTES
 from toolkit.sensors.rng import RngState
 
 __all__ = ["Facts", "Move", "NextStart", "Target", "of_rng_state"]
@@ -190,7 +192,9 @@ class Facts:
         coming = self.next_start
         if coming is None:
             return None
-        made = replace(self, next_start=None, devices=coming.devices, virtio_rng_unbound=None)
+        # How soon this boot was ready, and whether it is, proves nothing of devices and a processor that it did not have.
+        made = replace(self, crng_ready=self.ready or None, crng_ready_s=None, random_readable=None, entropy_avail_bits=None)
+        made = replace(made, next_start=None, devices=coming.devices, virtio_rng_unbound=None)
         if coming.cpu_rdrand is not None:
             made = replace(made, cpu_rdrand=coming.cpu_rdrand, rdrand_detail=coming.rdrand_detail)
         if self.devices and not coming.devices:
@@ -202,15 +206,34 @@ class Facts:
         return made
 
     @property
+    def feeding(self) -> tuple[str, ...] | None:
+        """Its feeders, where one has something to feed: rngd alone only carries what a hardware source or RDRAND gives."""
+        if not self.feeders or set(self.feeders) != {"rngd"} or self.hwrng_available or self.cpu_rdrand:
+            return self.feeders
+        return None if self.hwrng_available is None or self.cpu_rdrand is None else ()
+
+    @property
     def tightest(self) -> RngDevice | None:
-        """The device of the tightest limit, since which of several the guest reads cannot be told; None where none is limited."""
-        limited = [each for each in self.devices or () if bytes_per_s(each) is not None]
-        return min(limited, key=lambda each: bytes_per_s(each) or 0.0, default=None)
+        """The device whose first bytes take longest, of such the slowest; None where none is limited.
+
+        Which of several the guest reads cannot be told.
+        """
+        limited = [each for each in self.devices or () if each.max_bytes is not None]
+        return max(limited, key=lambda each: (first_bytes_s(each) or 0.0, -(bytes_per_s(each) or 0.0)), default=None)
 
 
 def bytes_per_s(device: RngDevice) -> float | None:
     """What a device gives at the most; None where it is unlimited."""
     return None if device.max_bytes is None else 1000.0 * device.max_bytes / (device.period_ms or 1000)
+
+
+def first_bytes_s(device: RngDevice) -> float | None:
+    """How long what the driver asks for at first takes: the first period's bytes come at once. None where it is unlimited."""
+    if device.max_bytes is None:
+        return None
+    if device.max_bytes < 1:
+        return math.inf
+    return (-(-REQUEST_BYTES // device.max_bytes) - 1) * (device.period_ms or 1000) / 1000
 
 
 def of_rng_state(state: RngState, said_by: str, kernel: str | None = None, facts: Facts | None = None) -> Facts:
