@@ -635,6 +635,80 @@ def test_a_slow_boot_alone_names_something_to_change_or_to_look_at() -> None:
         assert judge(facts).causes == ("slow-ready",)
 
 
+def _commands(facts: Facts) -> str:
+    return "\n".join(f"{remedy.what} {remedy.command}" for remedy in remedies(facts, judge(facts)))
+
+
+@pytest.mark.parametrize(
+    ("state", "verb"),
+    [
+        ("paused", "resume"),
+        ("suspended", "dompmwakeup"),
+        ("shut off", "start"),
+        ("shutting down", "domstate"),
+        ("crashed", "domstate"),
+        ("no state", "domstate"),
+        (None, "domstate"),
+    ],
+)
+def test_a_domain_that_does_not_run_is_brought_back_by_what_its_state_asks_for(state: str | None, verb: str) -> None:
+    facts = replace(OFF, state=state)
+    (command,) = (str(remedy.command) for remedy in remedies(facts, judge(facts)) if "virsh" in str(remedy.command))
+    assert f" {verb} web1" in command
+
+
+@pytest.mark.parametrize(
+    ("silent_for", "there", "missing"),
+    [
+        ("", "qga.xml", "systemctl"),
+        ("no port", "qga.xml", "systemctl"),
+        ("port configured", "shutdown web1", "qga.xml"),
+        ("disconnected", "systemctl enable --now qemu-guest-agent", "qga.xml"),
+        ("refused", "block-rpcs", "qga.xml"),
+        ("no answer", "guest-ping", "qga.xml"),
+    ],
+)
+def test_a_silent_guest_is_made_to_speak_by_what_kept_it_from_it(silent_for: str, there: str, missing: str) -> None:
+    said = _commands(replace(SILENT, silent_for=silent_for))
+    assert there in said
+    assert missing not in said
+
+
+def test_our_agent_is_watched_on_the_guests_own_host() -> None:
+    at_home = replace(SILENT, target=replace(TARGET, uri="qemu+unix:///session?socket=/x"))
+    assert "--uri 'qemu+unix:///session?socket=/x' --for 30s" in _commands(at_home)
+    remote = _commands(replace(SILENT, target=replace(TARGET, uri="qemu+ssh://root@other:22/system")))
+    assert "On its host: put our agent" in remote
+    assert "--uri qemu:///system --for 30s" in remote
+    # A guest that spoke through its qemu-guest-agent has that port already.
+    assert "qga.xml" not in _commands(replace(BLOCKING, entropy_avail_bits=None))
+
+
+def test_commands_name_whole_addresses_and_all_hosts_that_a_question_is_about() -> None:
+    far = f"qemu+ssh://root@other/system?keyfile=/{'k' * 300}"
+    facts = replace(RDRAND, target=replace(TARGET, uri=far), moves=(Move("c", uri="qemu+ssh://c/system"),))
+    assert f"toolkit guests audit --connect '{far}' --connect qemu+ssh://c/system" in _commands(facts)
+    gone = Facts(unreachable="it refuses", unreachable_remedy="Join the group libvirt.", unreachable_uri=far)
+    assert _commands(gone) == f"Join the group libvirt. virsh --connect '{far}' list --all"
+
+
+def test_a_parameter_is_offered_to_kernels_that_have_it_alone() -> None:
+    old = replace(
+        BLOCKING, kernel="4.9.0-12-amd64", cpu_rdrand=True, trust_cpu=False, devices=(), hwrng_available=(), hwrng_current=None
+    )
+    assert "rdrand-untrusted" in judge(old).causes
+    for facts, offered in ((old, False), (replace(old, kernel="4.19.0-16-amd64"), True), (replace(old, kernel=None), True)):
+        assert any("trust_cpu" in str(remedy.xml) for remedy in remedies(facts, judge(facts))) is offered
+    assert "kernels since 4.19" in _commands(replace(old, kernel=None))
+
+
+def test_what_is_changed_in_a_guest_is_changed_for_its_next_boot_too() -> None:
+    unbound = replace(VIRTIO, hwrng_available=(), hwrng_current=None, hwrng_quality=None)
+    assert "> /etc/modules-load.d/virtio_rng.conf" in _commands(unbound)
+    unselected = replace(VIRTIO, hwrng_current=None, hwrng_quality=None)
+    assert "- - - - virtio_rng.0' > /etc/tmpfiles.d/rng_current.conf" in _commands(unselected)
+
+
 def test_what_is_configured_already_is_not_asked_for_again() -> None:
     for facts in (replace(BARE, next_start=NextStart(UNLIMITED)), replace(tight(4, 4000), next_start=NextStart(UNLIMITED))):
         off, on = remedies(facts, judge(facts))

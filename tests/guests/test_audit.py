@@ -24,10 +24,14 @@ from tests.guests.domains import Daemon, domain_xml, libvirt_daemon, opened, qem
 from tests.needs import require_tool
 from toolkit import open_store, runs, spoken_audit
 from toolkit.analysis.remedy import Remedy
+from toolkit.analysis.verdicts import judge
 from toolkit.errors import ToolkitError
 from toolkit.guests import connection
-from toolkit.guests.audit import gather
-from toolkit.guests.domain_xml import OUR_RNG, Definition, RngLimit, rng_xml
+from toolkit.guests.audit import _asked, _silent_for, gather
+from toolkit.guests.audit_facts import Facts
+from toolkit.guests.domain_xml import OUR_RNG, Channel, Definition, RngDevice, RngLimit, rng_xml
+from toolkit.guests.qga import RefusedError
+from toolkit.guests.qga_samples import QgaGuest
 from toolkit.guests.unplugging import unplug, why_not_now
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -171,6 +175,59 @@ def test_the_remedies_of_definitions_do_what_they_say(daemon: Daemon, tmp_path: 
             assert "<rate" not in made[name].XMLDesc(2)
         again = _judged(daemon.uri)
     assert {again[name].verdict.causes for name in (HOSTILE, "limited")} == {("not-running", "driver-unknown")}
+
+
+def test_the_remedies_of_limits_fit_devices_as_libvirt_tells_of_them(daemon: Daemon, tmp_path: Path) -> None:
+    texts = {
+        "secondly": _with_cpu("secondly", WITHOUT, _rng("<rate bytes='4'/>")),
+        "modern": _with_cpu("modern", WITHOUT, LIMITED.replace("model='virtio'", "model='virtio-non-transitional'")),
+    }
+    with _domains(daemon, *texts.values()) as made:
+        found = _judged(daemon.uri)
+        for name in texts:
+            assert found[name].verdict.causes == ("tight-limit",)
+            _follow(found[name].remedies, tmp_path)
+            assert made[name].XMLDesc(2).count("<rng ") == 1
+            assert "<rate" not in made[name].XMLDesc(2)
+        assert "model='virtio-non-transitional'" in made["modern"].XMLDesc(2)
+
+
+def test_a_guest_without_an_agent_is_told_apart_by_what_is_missing(daemon: Daemon, tmp_path: Path) -> None:
+    port = "<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    with _domains(daemon, _with_cpu("with", WITHOUT, _rng() + port), _with_cpu("without", WITHOUT, _rng()), start=True):
+        before = _judged(daemon.uri)
+        _follow(tuple(each for each in before["without"].remedies if "qga.xml" in (each.command or "")), tmp_path)
+        after = _judged(daemon.uri)
+    assert before["with"].found.facts.silent_for == "disconnected"
+    assert not any("qga.xml" in (remedy.command or "") for remedy in (*before["with"].remedies, *after["without"].remedies))
+    assert [each["without"].found.facts.silent_for for each in (before, after)] == ["no port", "port configured"]
+
+
+def test_an_agent_that_may_not_read_files_is_said_to_refuse(guest: Guest) -> None:
+    with guest.second_agent("-b guest-file-open") as agent:  # the other spelling is newer
+        port = Channel("org.qemu.guest_agent.0", "connected", None, None)
+        with pytest.raises(RefusedError) as caught:
+            QgaGuest(agent).identity()
+    assert _silent_for(port, caught.value) == "refused"
+
+
+def test_a_driver_that_is_no_part_of_its_kernel_and_was_not_loaded_is_known_to_be_missing(guest: Guest) -> None:
+    given = Facts(state="running", cpu_rdrand=False, devices=(RngDevice("virtio", "random", "/dev/urandom", None, None, None),))
+    # A kernel that has hw_random as a module shows nothing of it until a driver is loaded; without /sys nothing is shown.
+    for hidden, names in (("/sys/class/misc", ()), ("/sys", None)):
+        with guest.second_agent(before=f"mount -t tmpfs none {hidden}") as agent:
+            facts = _asked(QgaGuest(agent), given)
+        assert facts.hwrng_available == names
+        causes = judge(facts).causes
+        assert ("driver-not-bound" in causes) is (names == ())
+    assert "kernel-jitter-only" not in causes
+
+
+def test_a_long_address_stands_whole_in_the_command_that_asks_it(daemon: Daemon) -> None:
+    far = f"{NOWHERE}-{'x' * 300}"
+    (remedy,) = next(each for name, each in _judged(daemon.uri, far).items() if not name).remedies
+    assert remedy.command == f"virsh --connect '{far}' list --all"
+    assert "Start it" in remedy.what
 
 
 def test_a_device_is_offered_to_a_running_guest_only_where_hot_plugging_is_safe(daemon: Daemon) -> None:

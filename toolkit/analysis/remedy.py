@@ -18,6 +18,7 @@ __all__ = ["UNLIMITED_RNG_XML", "Remedy", "remedies"]
 
 _WITHOUT_RDRAND_XML = "<feature policy='disable' name='rdrand'/>\n"
 
+_CURRENT = "/sys/class/misc/hw_random/rng_current"
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 #: What each cause asks for, in the order in which it is told.
@@ -55,8 +56,9 @@ def remedies(facts: Facts, verdict: Verdict) -> tuple[Remedy, ...]:
 def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
     if "driver-not-bound" in causes:
         yield Remedy(
-            "In the guest, as root: load the driver. Where its kernel has none, install one that has virtio_rng.",
-            "modprobe virtio_rng && cat /sys/class/misc/hw_random/rng_current",
+            "In the guest, as root: load the driver, now and at each boot. Where its kernel has none, install one that has.",
+            "modprobe virtio_rng && echo virtio_rng > /etc/modules-load.d/virtio_rng.conf && "
+            "cat /sys/class/misc/hw_random/rng_current",
         )
     if {"hwrng-not-selected", "hwrng-not-credited"} & set(causes):
         yield from _select(facts, causes)
@@ -78,9 +80,10 @@ def _for_all(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
         )
     if (seen_alone or set(_NEEDS_SOURCE) & set(causes)) and not coming.has_virtio_rng:
         yield add_rng(facts.target, has_one=coming.loses_virtio_rng)
-    if "rdrand-untrusted" in causes:
+    if "rdrand-untrusted" in causes and facts.takes_trust_cpu is not False:
+        since = "" if facts.takes_trust_cpu else " (kernels since 4.19)"
         yield Remedy(
-            "Or, in the guest: let the kernel credit RDRAND. Put this on its command line and boot it again.",
+            f"Or, in the guest: let the kernel credit RDRAND{since}. Put this on its command line and boot it again.",
             None,
             "random.trust_cpu=on\n",
         )
@@ -100,9 +103,8 @@ def _by_cause(facts: Facts, causes: Iterable[str]) -> Iterator[Remedy]:
     for cause in causes:
         if cause in ("blocking-pool-low", "blocking-pool-unfed"):
             yield Remedy(
-                "In the guest: let rngd carry the source to the pool, and let programs read getrandom or /dev/urandom in place of "
-                "/dev/random.",
-                "apt-get install rng-tools5",
+                "In the guest: let rngd carry the source to the pool (install rng-tools; Debian: apt-get install rng-tools5), and "
+                "let programs read getrandom or /dev/urandom in place of /dev/random."
             )
         elif cause in ("slow-ready", "waits-seen", "not-ready"):
             yield Remedy("Look again after the change and its next start.", audit_again(target))
@@ -133,7 +135,10 @@ def _select(facts: Facts, causes: tuple[str, ...]) -> Iterator[Remedy]:
     else:
         name = next(iter(facts.hwrng_available or ()), "")
     if _SOURCE.fullmatch(name):
-        yield Remedy("In the guest, as root: use it.", f"echo {name} > /sys/class/misc/hw_random/rng_current")
+        yield Remedy(
+            "In the guest, as root: use it, now and at each boot (systemd-tmpfiles writes it).",
+            f"echo {name} > {_CURRENT} && echo 'w {_CURRENT} - - - - {name}' > /etc/tmpfiles.d/rng_current.conf",
+        )
     else:
         yield Remedy(
             "In the guest, as root: write one of these names to rng_current.", "cat /sys/class/misc/hw_random/rng_available"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from toolkit.guests.audit_facts import Target
@@ -49,6 +50,9 @@ def virsh(target: Target | None, verb: str, rest: str = "") -> str | None:
     return f"virsh --connect {shlex.quote(target.uri)} {verb} {name(target)} {rest}".rstrip()
 
 
-def audit_again(target: Target | None) -> str | None:
-    """The line that audits its host once more."""
-    return None if target is None else f"toolkit guests audit --connect {shlex.quote(target.uri)}"
+def audit_again(target: Target | None, others: Iterable[str] = ()) -> str | None:
+    """The line that audits its host once more, with other hosts of the set."""
+    if target is None:
+        return None
+    uris = dict.fromkeys([target.uri, *(uri for uri in others if uri)])
+    return "toolkit guests audit " + " ".join(f"--connect {shlex.quote(uri)}" for uri in uris)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from toolkit.analysis.boot_sources import stalling, too_tight, unproven_backend
 from toolkit.analysis.remedy_commands import Remedy, virsh
@@ -59,7 +59,7 @@ def unlimited(facts: Facts) -> Iterator[Remedy]:
     elif device is None or _device_xml(device) is None:
         yield Remedy("Take the line <rate …/> out of its <rng>; that counts from its next start on.", virsh(target, "edit"))
     else:
-        yield from _exchanged(target, device, "without a limit", UNLIMITED_RNG_XML)
+        yield from _exchanged(target, device, "without a limit", _unlimited_xml(device))
 
 
 def fitting(facts: Facts) -> Iterator[Remedy]:
@@ -93,7 +93,7 @@ def fed_from_urandom(facts: Facts) -> Iterator[Remedy]:
         what = "Feed its <rng> from its host's /dev/urandom: this line in place of its <backend>. It counts from its next start on."
         yield Remedy(what, virsh(target, "edit"), _BACKEND_XML)
     else:
-        yield from _exchanged(target, device, "fed from its host's /dev/urandom", UNLIMITED_RNG_XML, "old")
+        yield from _exchanged(target, device, "fed from its host's /dev/urandom", _unlimited_xml(device), "old")
 
 
 def _exchanged(target: Target, device: RngDevice, which: str, new: str, old: str = "limited") -> Iterator[Remedy]:
@@ -121,8 +121,18 @@ def _device_xml(device: RngDevice) -> str | None:
     else:
         return None
     rate = "" if device.max_bytes is None else f"  {_rate_xml(device)}\n"
-    return f"<rng model='virtio'>\n{rate}  {backend}\n</rng>\n"
+    return f"<rng model={_model(device)}>\n{rate}  {backend}\n</rng>\n"
+
+
+def _unlimited_xml(device: RngDevice) -> str:
+    """One in its place: of its model, so that the guest finds it where it was."""
+    return UNLIMITED_RNG_XML.replace("'virtio'", _model(device))
+
+
+def _model(device: RngDevice) -> str:
+    return quoteattr(device.model or "virtio").replace('"', "'")
 
 
 def _rate_xml(device: RngDevice) -> str:
-    return f"<rate bytes='{device.max_bytes:d}' period='{device.period_ms or 1000:d}'/>"
+    period = f" period='{device.period_ms or 1000:d}'" if device.period_said else ""
+    return f"<rate bytes='{device.max_bytes:d}'{period}/>"

@@ -19,8 +19,8 @@ from toolkit.guests.audit_facts import Facts, Move, NextStart, Target, of_rng_st
 from toolkit.guests.audit_hosts import Host, connected
 from toolkit.guests.audit_store import Recent
 from toolkit.guests.connection import Domain, in_time
-from toolkit.guests.domain_xml import Definition, RngDevice
-from toolkit.guests.qga import GuestAgent
+from toolkit.guests.domain_xml import Channel, Definition, RngDevice
+from toolkit.guests.qga import GuestAgent, RefusedError
 from toolkit.guests.qga_samples import QgaGuest
 from toolkit.markup import visible
 from toolkit.progress import Progress, silent
@@ -100,7 +100,8 @@ def gather(uris: Sequence[str | None], store: Store | None = None, progress: Pro
             found.append(Audited(host.name, host.connection.uri, facts))
     for uri, error in failed.items():
         at = visible(uri or "libvirt's default address")
-        found.append(Audited(at, at, Facts(unreachable=error.what)))
+        facts = Facts(unreachable=error.what, unreachable_remedy=error.remedy, unreachable_uri=visible(uri or "", None))
+        found.append(Audited(at, at, facts))
     return sorted(found, key=lambda each: (each.host, each.uri, each.name))
 
 
@@ -162,7 +163,10 @@ def _by_the_host(domain: Domain, host: Host) -> tuple[Facts, Definition]:
         devices=_virtio_rngs(definition),
     )
     if running and persistent:
-        facts = _configured(facts, host, Definition(domain.xml(live=False)))
+        inactive = Definition(domain.xml(live=False))
+        facts = _configured(facts, host, inactive)
+        if definition.qga() is None and inactive.qga() is not None:
+            facts = replace(facts, silent_for="port configured")
     return facts, definition
 
 
@@ -188,18 +192,28 @@ def _alike(devices: Sequence[RngDevice]) -> Counter[RngDevice]:
 
 def _by_the_guest(domain: Domain, facts: Facts, definition: Definition) -> Facts:
     """What the guest says itself, through its qemu-guest-agent, which reads files and a kernel log and leaves nothing behind."""
-    if definition.qga() is None:
-        return replace(facts, silence="it has no port of qemu-guest-agent")
+    port = definition.qga()
+    if port is None:
+        return replace(facts, silence="it has no port of qemu-guest-agent", silent_for=facts.silent_for or "no port")
     guest = QgaGuest(GuestAgent(domain.agent, domain.name, _AGENT_LIMIT_S))
     try:
         return in_time(lambda: _asked(guest, facts), _GUEST_LIMIT_S, f"asking the guest of {domain.shown}")
     except (GuestError, OSError) as error:
-        return replace(facts, silence=_words(error))
+        return replace(facts, silence=_words(error), silent_for=_silent_for(port, error))
+
+
+def _silent_for(port: Channel, error: Exception) -> str:
+    if isinstance(error, RefusedError):
+        return "refused"
+    return "disconnected" if port.state == "disconnected" else "no answer"
 
 
 def _asked(guest: QgaGuest, facts: Facts) -> Facts:
     identity = guest.identity()
     asked = of_rng_state(identity.state, "its qemu-guest-agent", identity.kernel, facts)
+    if identity.no_hw_random and asked.hwrng_available is None:
+        # As Debian's cloud kernels are until a driver of a source is loaded, which brings rng_available along.
+        asked = replace(asked, hwrng_available=(), notes=(*asked.notes, "Its kernel has loaded no driver of any hardware source."))
     return replace(
         asked,
         boot_id=identity.boot_id,
@@ -214,10 +228,9 @@ def _asked(guest: QgaGuest, facts: Facts) -> Facts:
 def _moved(domain: Domain, rdrand: bool | None, host: Host, other: Host) -> Move:
     for each in (host, other):
         if each.lost:
-            return Move(other.name, None, None, each.lost)
-
+            return Move(other.name, None, None, each.lost, other.connection.uri)
     try:
-        return in_time(
+        found = in_time(
             lambda: other.move(Definition(domain.migratable_xml()), rdrand),
             _MOVE_LIMIT_S,
             f"comparing the processor of {domain.shown} with that of {other.name}",
@@ -225,4 +238,5 @@ def _moved(domain: Domain, rdrand: bool | None, host: Host, other: Host) -> Move
     except GuestError as error:
         host.after(error)
         other.after(error)
-        return Move(other.name, None, None, error.what)
+        found = Move(other.name, None, None, error.what)
+    return replace(found, uri=other.connection.uri)

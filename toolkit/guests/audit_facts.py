@@ -17,6 +17,8 @@ __all__ = ["Facts", "Move", "NextStart", "Target", "of_rng_state"]
 
 #: The first kernel whose blocked getrandom gathers jitter itself (try_to_generate_entropy of drivers/char/random.c).
 _FIRST_WITH_JITTER = (5, 4)
+#: The first kernel with random.trust_cpu (drivers/char/random.c).
+_FIRST_TO_TRUST = (4, 19)
 _RELEASE = re.compile(r"(\d{1,3})\.(\d{1,3})")
 _VIRTIO = "virtio_rng"
 
@@ -27,8 +29,8 @@ class Move:
 
     Attributes
     ----------
-    host : str
-        The other host.
+    host, uri : str
+        The other host, and where its libvirt is.
     fails : bool or None
         Whether libvirt would refuse the move, by its comparison of the processors.
     rdrand : bool or None
@@ -41,6 +43,7 @@ class Move:
     fails: bool | None = None
     rdrand: bool | None = None
     detail: str = ""
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,11 @@ class Facts:
         libvirt's word for it, ``running`` for a machine that is no domain.
     said_by : str
         By what the guest spoke of itself; empty where it did not, and ``silence`` says why.
-    unreachable : str
-        Why the host, with all its domains, could not be asked; empty where it could.
+    silent_for : str
+        What kept its qemu-guest-agent from speaking: ``no port``, ``port configured`` (for its next start), ``disconnected``
+        (nothing in the guest has it open), ``refused`` (the agent may not read files) or ``no answer``; empty where not known.
+    unreachable, unreachable_remedy, unreachable_uri : str
+        Why the host, with all its domains, could not be asked, what to do about it, and where it is; empty where it could.
     boot_id, kernel : str or None
         As the guest says.
     longest_wait_s : float or None
@@ -119,7 +125,10 @@ class Facts:
     state: str | None = None
     said_by: str = ""
     silence: str = ""
+    silent_for: str = ""
     unreachable: str = ""
+    unreachable_remedy: str = ""
+    unreachable_uri: str = ""
     boot_id: str | None = None
     kernel: str | None = None
     regime: str | None = None
@@ -166,6 +175,14 @@ class Facts:
             return True
         found = _RELEASE.match(self.kernel or "")
         return None if found is None else (int(found[1]), int(found[2])) >= _FIRST_WITH_JITTER
+
+    @property
+    def takes_trust_cpu(self) -> bool | None:
+        """Whether its kernel has the parameter random.trust_cpu: since 4.19, and where later code was taken over."""
+        if self.regime not in ("blocking", None):
+            return True
+        found = _RELEASE.match(self.kernel or "")
+        return None if found is None else (int(found[1]), int(found[2])) >= _FIRST_TO_TRUST
 
     @property
     def has_virtio_rng(self) -> bool | None:

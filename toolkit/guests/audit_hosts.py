@@ -105,7 +105,10 @@ def connected(uris: list[str | None], stack: contextlib.ExitStack) -> tuple[list
             if not any(_is_one(host, other) for other in hosts.values()):
                 hosts.setdefault(host.connection.uri, host)
     _tell_apart(list(hosts.values()))
-    missing = tuple(Move(visible(uri or "libvirt's default address"), None, None, error.what) for uri, error in failed.items())
+    missing = tuple(
+        Move(visible(uri or "libvirt's default address"), None, None, error.what, visible(uri or "", None))
+        for uri, error in failed.items()
+    )
     for host in hosts.values():
         host.missing = missing
     return list(hosts.values()), failed

@@ -306,12 +306,13 @@ def connect(uri: str | None = None) -> Iterator[Connection]:
             "Start it (as root: systemctl start libvirtd), name another with --uri qemu:///system or qemu:///session, or join the "
             "group libvirt.",
         ) from error
-    connection = Connection(handle, libvirt, libvirt_qemu, visible(uri or "the default address"))
+    connection = Connection(handle, libvirt, libvirt_qemu, visible(uri or "the default address", None))
     try:
         kind = connection.call("asking what it is", handle.getType, 10.0)
         if kind != "QEMU":
             raise UnavailableError(f"libvirt at {at} runs {visible(kind)}, no QEMU", "Name a QEMU: --uri qemu:///system.")
-        connection.uri = visible(connection.call("asking its address", handle.getURI, 10.0))
+        # Whole: it stands in commands that are to be run.
+        connection.uri = visible(connection.call("asking its address", handle.getURI, 10.0), None)
         yield connection
     finally:
         with contextlib.suppress(GuestError):

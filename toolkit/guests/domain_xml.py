@@ -72,7 +72,11 @@ UNLIMITED = RngLimit()
 
 @dataclass(frozen=True)
 class RngDevice:
-    """A domain's rng device: its model, its backend and the limit (None: unlimited)."""
+    """A domain's rng device: its model, its backend and the limit (None: unlimited).
+
+    ``period_said`` is whether the definition names the period; without one libvirt leaves it to QEMU, which takes a second, and
+    finds the device only by a definition that names none either.
+    """
 
     model: str | None
     backend: str | None
@@ -80,6 +84,7 @@ class RngDevice:
     max_bytes: int | None
     period_ms: int | None
     alias: str | None
+    period_said: bool = True
 
     def same_limit(self, limit: RngLimit) -> bool:
         """Whether it has that limit."""
@@ -155,6 +160,7 @@ class Definition:
                 _number(_of(each.find("rate"), "bytes")),
                 None if each.find("rate") is None else _number(_of(each.find("rate"), "period") or "1000"),
                 _of(each.find("alias"), "name"),
+                each.find("rate") is None or _of(each.find("rate"), "period") is not None,
             )
             for each in self._root.findall("devices/rng")
         ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from toolkit.errors import GuestError
-from toolkit.guests.qga import GuestAgent
+from toolkit.guests.qga import GuestAgent, RefusedError
 from toolkit.markup import visible
 from toolkit.sensors.kernel_log import KernelLog, syslog_records
 from toolkit.sensors.rng import RngState, feeders_among, read_rng_state
@@ -40,6 +40,8 @@ _FILES = {
 _CONFIGURATION_BYTES = 2**20
 _LOG_BYTES = 2**21
 _NAMES_BYTES = 2**20
+#: A file of /sys that kernels with uevents have (kernel/ksysfs.c), and nobody hides.
+_OF_SYSFS = "/sys/kernel/uevent_seqnum"
 
 #: As in include/linux/uuid.h; a boot_id is written in small letters.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -61,6 +63,8 @@ class GuestIdentity:
         Columns of the table ``rng_state``; what files do not tell is None.
     state : RngState
         All that its files say of its random number generator, of which ``rng_state`` is the part that a table has.
+    no_hw_random : bool
+        Its kernel was seen to have no hw_random at all: /sys is there, and that is missing in it, which is more than not shown.
     """
 
     boot_id: str
@@ -68,6 +72,7 @@ class GuestIdentity:
     host_name: str
     rng_state: dict[str, object]
     state: RngState
+    no_hw_random: bool = False
 
 
 class GuestSample(NamedTuple):
@@ -144,7 +149,14 @@ class QgaGuest:
             latched = state.regime == "latched"
             self._latched_at = state.poolsize_bits if latched else None
             columns = {**state.row(), "crng_ready": self._ready(state.entropy_avail_bits)}
-            return GuestIdentity(boot_id, kernel, _text(root / "proc/sys/kernel/hostname"), columns, state)
+            return GuestIdentity(
+                boot_id,
+                kernel,
+                _text(root / "proc/sys/kernel/hostname"),
+                columns,
+                state,
+                state.hwrng_available is None and self._has_no_hw_random(),
+            )
 
     def look(self) -> GuestSample:
         """Look at the guest's pool. Call :meth:`identity` first: without it ``crng_ready`` is never known.
@@ -182,6 +194,13 @@ class QgaGuest:
             return None
         names = ran.out.decode("utf-8", "replace").split("\n")
         return feeders_among(names) if len(names) > 1 else None
+
+    def _has_no_hw_random(self) -> bool:
+        try:
+            self._agent.read_file("/sys/class/misc/hw_random/rng_available", 4096)
+        except RefusedError as error:
+            return error.missing and self._agent.read_if_there(_OF_SYSFS, 100) is not None
+        return False
 
     def _copy(self, path: str, most_bytes: int, root: Path) -> None:
         content = self._agent.read_if_there(f"/{path}", most_bytes)
