@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.commands import JsonOption, answer, command
+from toolkit.errors import UnavailableError
 from toolkit.units import parse_duration_s
 
 __all__ = ["add_fips"]
@@ -28,7 +29,7 @@ def add_fips(app: typer.Typer) -> None:
         """Count how many blocks of a random source fail FIPS 140-2's tests (rngtest), beside how many of good data do.
 
         A source that is slow ends with its budget, and what it gave by then is tested. These tests find a source that broke; that
-        one passes says little.
+        one passes says little. A source that gives nothing is an error, and what the others showed is told all the same.
 
         \b
         Example:  toolkit fips --source /dev/hwrng --source getrandom
@@ -43,9 +44,15 @@ def add_fips(app: typer.Typer) -> None:
 
         budget_s = parse_duration_s(budget)
         counted: list[Counted] = []
+        refused: list[UnavailableError] = []
         for name in source or ["getrandom"]:
-            with bar("testing") as progress:
-                counted.append(count_failures(name, blocks, budget_s, progress))
+            try:
+                with bar("testing") as progress:
+                    counted.append(count_failures(name, blocks, budget_s, progress))
+            except UnavailableError as error:
+                refused.append(error)
+        if not counted:
+            raise _all_of(refused)
         judged = [judge(each.blocks, each.failures) for each in counted]
 
         def why(each: Counted) -> str:
@@ -73,3 +80,11 @@ def add_fips(app: typer.Typer) -> None:
             for each, table in zip(counted, judged, strict=True)
         ]
         answer(pd.concat(told, ignore_index=True), json, people)
+        if refused:
+            raise _all_of(refused)
+
+
+def _all_of(refused: list[UnavailableError]) -> UnavailableError:
+    """One error for all sources that gave nothing."""
+    remedies = dict.fromkeys(error.remedy for error in refused if error.remedy)
+    return UnavailableError("; ".join(dict.fromkeys(error.what for error in refused)), " ".join(remedies))

@@ -7,8 +7,9 @@ import itertools
 import pytest
 from scipy.stats import binomtest
 
-from toolkit.analysis.fips import ANY, CONSISTENT, MORE, TESTS, TOO_FEW, _long_runs, good_rates, judge, meaning
+from toolkit.analysis.fips import ANY, CONSISTENT, MORE, NONE_SEEN, TESTS, TOO_FEW, _long_runs, good_rates, judge, meaning
 from toolkit.errors import UsageError
+from toolkit.experiments.fips import MOST_BLOCKS
 
 #: What rngtest counted of good data: ours of 2,000,000 blocks, somebody else's of 3,000,000 (see toolkit.analysis.fips).
 SEEN = [
@@ -73,6 +74,15 @@ def test_one_test_that_fails_too_often_is_told_though_the_sum_is_not() -> None:
     judged = judge(1000, counts(any=4, monobit=4))
     assert judged.set_index("test")["verdict"].loc[[ANY, "monobit"]].tolist() == [TOO_FEW, MORE]
     assert "monobit" in meaning(judged)[0]
+
+
+def test_a_test_that_good_data_hardly_ever_fails_asks_for_no_more_blocks_than_can_be_tested() -> None:
+    for blocks in (50, 1000, MOST_BLOCKS):
+        verdicts = judge(blocks, counts()).set_index("test")["verdict"]
+        assert verdicts["continuous run"] == NONE_SEEN
+        assert NONE_SEEN not in verdicts.drop("continuous run").to_list()
+    assert judge(0, counts()).set_index("test").loc["continuous run", "verdict"] == TOO_FEW
+    assert judge(1000, counts(any=1, continuous_run=1)).set_index("test").loc["continuous run", "verdict"] == MORE
 
 
 def test_the_words_never_promise_anything() -> None:

@@ -116,3 +116,25 @@ def test_the_command_says_the_rate_of_good_data_and_what_was_not_tested(tmp_path
     assert [row["test"] for row in rows] == [ANY, *TESTS]
     assert {(row["source"], row["blocks"], row["asked_blocks"], row["ended"]) for row in rows} == {("short", 2, 1000, "end")}
     assert [path.name for path in tmp_path.iterdir()] == ["short"]
+
+
+def test_a_source_that_gives_nothing_does_not_take_away_what_the_others_showed(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(os.urandom(2 * BLOCK_BYTES + 4))
+    words = [
+        sys.executable,
+        "-m",
+        "toolkit",
+        "fips",
+        "--json",
+        "--source",
+        "whole",
+        "--source",
+        "nothing-here",
+        "--source",
+        "nor-here",
+    ]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert {row["source"] for row in json.loads(done.stdout)} == {"whole"}
+    assert "nothing-here" in done.stderr
+    assert "nor-here" in done.stderr

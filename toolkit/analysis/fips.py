@@ -17,7 +17,7 @@ from scipy.stats import binom, binomtest, chi2
 
 from toolkit.errors import UsageError
 
-__all__ = ["ANY", "CONSISTENT", "MORE", "TESTS", "TOO_FEW", "good_rates", "judge", "meaning"]
+__all__ = ["ANY", "CONSISTENT", "MORE", "NONE_SEEN", "TESTS", "TOO_FEW", "good_rates", "judge", "meaning"]
 
 BLOCK_BITS = 20_000
 #: As rngtest names them.
@@ -28,12 +28,18 @@ ANY = "any"
 CONSISTENT = "consistent with good data"
 MORE = "more failures than good data gives"
 TOO_FEW = "too few blocks to tell"
+#: Of a test that good data fails so seldom that no number of blocks that is tested here would bound it.
+NONE_SEEN = "no failure, and none is expected"
 
 CONFIDENCE = 0.95
 #: Good data is accused in one of so many tests of a source, over all rows together (Bonferroni's correction).
 ONE_IN = 1000
 #: Where the failures might be this many times those of good data, they do not tell that they are not.
 TIMES = 10.0
+
+#: Of the most blocks that are tested (MOST_BLOCKS of toolkit.experiments.fips), the least upper end of an interval: none failed.
+_MOST_BLOCKS = 100_000
+_LEAST_HIGH = 1 - ((1 - CONFIDENCE) / 2) ** (1 / _MOST_BLOCKS)
 
 # The limits of change notice 1; rngtest has the same.
 _MONOBIT_LOW = 9725
@@ -121,7 +127,8 @@ def _row(blocks: int, failed: int, good: float) -> dict[str, object]:
         return {"blocks": 0, "failures": 0, **nothing, "good_rate": good, "chance": math.nan, "verdict": TOO_FEW}
     interval = binomtest(failed, blocks).proportion_ci(CONFIDENCE, method="exact")
     chance = float(binom.sf(failed - 1, blocks, good))
-    verdict = MORE if chance < 1 / (ONE_IN * (len(TESTS) + 1)) else TOO_FEW if interval.high > TIMES * good else CONSISTENT
+    few = NONE_SEEN if failed == 0 and TIMES * good < _LEAST_HIGH else TOO_FEW
+    verdict = MORE if chance < 1 / (ONE_IN * (len(TESTS) + 1)) else few if interval.high > TIMES * good else CONSISTENT
     return {
         "blocks": blocks, "failures": failed, "rate": failed / blocks, "low": float(interval.low), "high": float(interval.high),
         "good_rate": good, "chance": chance, "verdict": verdict,
