@@ -47,7 +47,11 @@ class Host:
         self.domains: tuple[Domain, ...] = tuple(connection.domains())
         self.own_name: str | None = connection.host_name()
         self.name = visible(self.own_name)
-        self.machine = (connection.host_uuid(), self.name)
+        # Where it does not tell, as while it looks at each QEMU for the first time, its name alone must do.
+        machine = ""
+        with contextlib.suppress(GuestError):
+            machine = connection.host_uuid()
+        self.machine = (machine, self.name)
         self.lost = ""
         self.missing: tuple[Move, ...] = ()
         self._flags: dict[Hashable, CpuFlags] = {}
