@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.kernels import all_feeders, shared_cache
 from tests.needs import require_lab
 from tests.traces import traces
 from toolkit.experiments.boot_once import boot_once, guest_for
 from toolkit.experiments.boot_plan import BootPlan, Cell, plan_of
+from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_kernels import find_kernels
 
 #: Long enough for a guest beside another on a busy machine to come to its user space; costs are seen before the budget ends.
@@ -49,6 +51,72 @@ def test_costs_are_seen_at_one_moment_whether_a_guest_is_ready_or_not() -> None:
         assert WATCH_S <= row["watched_s"] < BUDGET_S  # of one that is never ready too: its boot lasted longer
         assert 0 < row["guest_cpu_s"] <= row["watched_s"]
         assert row["qemu_cpu_s"] > 0.5 * row["guest_cpu_s"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[Cell, dict[str, Any]]:
+    """Boots that end when each is ready."""
+    all_feeders()
+    backends = ["/dev/urandom", "/dev/random", "builtin", "egd", *(["/dev/hwrng"] if Path("/dev/hwrng").exists() else [])]
+    plan = planned(
+        {"asked": "nothing", "rng": "1KiB/1s", "backend": backends},
+        {"asked": ["getrandom", "urandom"]},
+        {"asked": "nothing", "remedy": ["rngd", "jitterentropy-rngd", "haveged"]},
+        watch_s=0,
+        budget_s=25,
+    )
+    with shared_cache():
+        return booted(plan)
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_guest_in_which_nothing_asks_is_ready_by_a_limited_device_whatever_feeds_it(rows: dict[Cell, dict[str, Any]]) -> None:
+    fed = {cell.backend: row for cell, row in rows.items() if cell.rng == "1KiB/1s"}
+    assert len(fed) >= 4
+    for backend, row in fed.items():
+        assert row["outcome"] == "ready", (backend, row["detail"])
+        assert row["virtio_rng_backend"] == backend
+        assert (row["virtio_rng_max_bytes"], row["virtio_rng_period_ms"]) == (1024, 1000)
+        assert "longest_wait_ns" not in row
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_what_early_user_space_asks_for_waits_where_there_is_no_source_by_whichever_way(rows: dict[Cell, dict[str, Any]]) -> None:
+    """Since Linux 5.18 it is the first read of /dev/urandom that waits, for as long as getrandom does where that is asked first."""
+    asked = {cell.asked: row for cell, row in rows.items() if cell.asked != "nothing"}
+    for row in asked.values():
+        assert row["outcome"] == "ready"
+        assert not row["wait_censored"]
+        assert row["longest_wait_ns"] > 0.1 * 10**9
+    assert (asked["getrandom"]["waits"], asked["urandom"]["waits"]) == (64, 84)
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_each_feeder_runs_in_a_guest_in_which_nothing_asks(rows: dict[Cell, dict[str, Any]]) -> None:
+    fed = {cell.remedy: row for cell, row in rows.items() if cell.remedy != "none"}
+    assert set(fed) == {"rngd", "jitterentropy-rngd", "haveged"}
+    for remedy, row in fed.items():
+        assert row["feeder_cpu_s"] > 0, remedy
+    for remedy in ("rngd", "jitterentropy-rngd"):
+        assert fed[remedy]["outcome"] == "ready", fed[remedy]["detail"]
+        assert fed[remedy]["detail"] is None
+    # It spins and feeds nothing there, which docs/lab.md tells of; were it to feed, that page would be wrong.
+    assert fed["haveged"]["outcome"] == "censored"
+    assert "the end of what haveged said: " in fed["haveged"]["detail"]
+    assert "haveged: ver: 1.9" in fed["haveged"]["detail"]
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_guest_has_shared_memory_as_haveged_needs_it() -> None:
+    require_lab()
+    with tempfile.TemporaryDirectory(prefix="boots-") as made:
+        spec = TinyGuest(name="a", script="grep ' /dev/shm ' /proc/mounts > /out/mounts", rng=None)
+        with boot_tiny([spec], Path(made).resolve()) as (guest,):
+            assert b"tmpfs" in guest.result(240.0)["mounts"]
 
 
 @pytest.mark.parametrize(("seconds", "whole"), [(4.2, "5"), (4.0, "4"), (0.4, "1")])

@@ -43,8 +43,8 @@ def boots(frame: Frame, by: str | Sequence[str] = "cell", quantity: str = "crng_
     by : str or sequence of str
         The columns to group by: by default the cell, a configuration in words.
     quantity : str
-        ``crng_ready_s`` (since boot; a boot that was not ready is censored at its budget), ``longest_wait_s`` (of a ``getrandom``
-        of early user space; censored where it had not returned), ``guest_cpu_s``, ``feeder_cpu_s`` or ``qemu_cpu_s``.
+        ``crng_ready_s`` (since boot; a boot that was not ready is censored at its budget), ``longest_wait_s`` (of what
+        early user space asked for; censored where it had not returned), ``guest_cpu_s``, ``feeder_cpu_s`` or ``qemu_cpu_s``.
 
     Returns
     -------

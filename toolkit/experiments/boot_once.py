@@ -16,11 +16,14 @@ from toolkit.guests.recorded import RecordedGuest, busy_s, recorded
 from toolkit.guests.tiny import TinyGuest, boot_tiny
 from toolkit.lab_feeders import FEEDERS, find_feeder
 from toolkit.lab_kernels import GuestKernel
+from toolkit.markup import visible
 
 __all__ = ["boot_once", "guest_for"]
 
 _SCRIPT = Path(__file__).with_name("readiness.sh")
-_ASK_BYTES, _ASKS = 32, 64
+_ASK_BYTES, _ASKS, _EARLY_READS = 32, 64, 20
+# Of what a feeder said, in letters.
+_SHOWN = 300
 # From QEMU's start to the guest's first process, on a busy machine without KVM; and its result's way.
 _SLACK_S = 120.0
 _CPU = {"trusted": "max", "untrusted": "max", "absent": "max,rdrand=off,rdseed=off"}
@@ -39,6 +42,7 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
     device = cell.device
     check_backend(device)
     feeder, files = feeder_for(cell)
+    asked_s = 0.0 if cell.asked == "nothing" else plan.budget_s
     # It counts whole seconds: the next one, so that none is given up before its budget has passed.
     times = {"budget_s": str(math.ceil(plan.budget_s)), "watch_s": str(math.ceil(plan.watch_s))}
     trust = "on" if cell.rdrand == "trusted" else "off"
@@ -50,7 +54,11 @@ def guest_for(cell: Cell, plan: BootPlan, kernel: GuestKernel, name: str) -> Tin
         cpu=_CPU[cell.rdrand],
         # Nothing that QEMU hands over at boot counts, else there would be nothing to see.
         append=f"random.trust_cpu={trust} random.trust_bootloader=off",
-        files={"lab/ask": program("getrandom", _ASK_BYTES, 0.0 if cell.asked == "nothing" else plan.budget_s, _ASKS), **files},
+        files={
+            "lab/ask": program("getrandom", _ASK_BYTES, asked_s, _ASKS),
+            "lab/early": program("/dev/urandom", _ASK_BYTES, asked_s, _EARLY_READS),
+            **files,
+        },
     )
 
 
@@ -115,7 +123,7 @@ def boot_once(boot: Boot, plan: BootPlan, kernels: dict[str, GuestKernel], folde
     if ready_s is None and said.state.kernel_log != "complete":
         outcome, detail = "failed", f"its kernel log is {said.state.kernel_log}: whether it was ready is not known"
     elif ready_s is None:
-        outcome, detail = "censored", f"not ready within {plan.budget_s:g} s"
+        outcome, detail = "censored", f"not ready within {plan.budget_s:g} s{_said(files, cell)}"
     else:
         outcome, detail = "ready", None
     row |= {
@@ -162,16 +170,22 @@ def _within(seconds: float | None, budget_s: float) -> float | None:
 
 
 def _waits(files: dict[str, bytes], cell: Cell, said: RecordedGuest) -> dict[str, Any]:
-    """How long getrandom kept early user space waiting."""
+    """How long what it asked for kept early user space waiting: the reads of /dev/urandom, if it made any, and then getrandom."""
     if cell.asked == "nothing":
         return {}
-    calls = readings(files.get("asked", b""))
+    calls = [*readings(files.get("early", b"")), *readings(files.get("asked", b""))]
     end_s = said.notes_s.get("end of the record")
     if not calls or end_s is None:
         return {}
     waited = [(call.returned_ns or max(round(end_s * _NS_PER_S), call.called_ns)) - call.called_ns for call in calls]
     longest = max(range(len(calls)), key=lambda place: waited[place])
     return {"waits": len(calls), "longest_wait_ns": waited[longest], "wait_censored": calls[longest].returned_ns is None}
+
+
+def _said(files: dict[str, bytes], cell: Cell) -> str:
+    """The end of what its feeder said, for people to see why it did not help."""
+    words = " ".join(files.get("said", b"").decode(errors="replace").split())
+    return f"; the end of what {cell.remedy} said: {visible(words[-_SHOWN:], _SHOWN)}" if words else ""
 
 
 def _process_s(stat: bytes | None) -> float | None:

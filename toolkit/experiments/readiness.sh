@@ -8,16 +8,18 @@ seconds() {
 ready() { dmesg | grep -q "random: crng init done"; }
 
 if [ -n "$feeder" ]; then
-    # In the foreground, so that its number is known; what it says is nobody's.
-    (exec $feeder) > /dev/null 2>&1 < /dev/null &
+    # In the foreground, so that its number is known.
+    (exec $feeder) > /run/feeder 2>&1 < /dev/null &
     feeding=$!
 fi
-if [ "$asked" = urandom ]; then
-    dd if=/dev/urandom of=/dev/null bs=32 count=20 2> /dev/null
-fi
 if [ "$asked" != nothing ]; then
+    [ "$asked" != urandom ] || reader_file early 20
     reader_file asked 64
-    ./ask 1<> /out/asked &
+    (
+        # Either may wait: since Linux 5.18 a read of /dev/urandom does too.
+        [ "$asked" != urandom ] || ./early 1<> /out/early
+        exec ./ask 1<> /out/asked
+    ) &
     asking=$!
 fi
 # What it cost is seen at one moment after the boot, the same for guests that are ready and those that are not, and told the host, which
@@ -39,6 +41,7 @@ while true; do
 done
 # A feeder that has ended is no feeder: then there is no such file.
 [ -z "$feeder" ] || [ -e "/proc/$feeding/stat" ] || rm -f /out/feeder
+[ -z "$feeder" ] || tail -c 2000 /run/feeder > /out/said
 record_machine
 # It may wait for ever; what it wrote down tells since when.
 [ -z "$asking" ] || kill -9 "$asking" 2> /dev/null

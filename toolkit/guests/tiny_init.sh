@@ -7,6 +7,8 @@
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 mount -t devtmpfs dev /dev
+mkdir -p /dev/shm
+mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs -o mode=0700 out /out
