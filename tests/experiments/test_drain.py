@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.needs import require_lab
-from tests.traces import traces
+from tests.traces import processes_in, traces
 from toolkit.analysis.waits import fairness as shares_of
 from toolkit.analysis.waits import waits
 from toolkit.errors import NotMeasuredWarning, UsageError
@@ -129,6 +132,50 @@ def test_each_source_is_measured_alone_too_and_one_alone_once() -> None:
 def test_what_cannot_be_meant_is_refused(drain: Drain, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         drain.check()
+
+
+@pytest.mark.parametrize(
+    ("drain", "held"),
+    [
+        (Drain("readers", 1, ("/dev/hwrng",), repeats=27), True),
+        (Drain("readers", 1, ("/dev/hwrng",), repeats=28), False),
+        (Drain("readers", 1, ("/dev/hwrng",) * 4, repeats=10), False),
+        (Drain("readers", 1, ("/dev/hwrng",) * 4, LIMIT, repeats=300), True),  # a limit lets come less
+        (Drain("readers", 1, ("getrandom",) * 4, repeats=300), True),  # readers that rest
+        (Drain("readers", 1, ("getrandom",) * 64, watch_s=3600.0), False),
+    ],
+    ids=str,
+)
+def test_what_a_guest_could_not_tell_at_the_end_is_refused_before_it_boots(drain: Drain, held: bool) -> None:
+    if held:
+        drain.check()
+    else:
+        with pytest.raises(UsageError, match=r"could have to tell .* may tell 64 MiB.*Give fewer or shorter rounds"):
+            drain.check()
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_guest_that_ends_between_rounds_is_left_out_and_says_so(tmp_path: Path, root: Path) -> None:
+    require_lab()
+
+    def kill(_done: float, _whole: float, words: str) -> None:
+        """Before the guest is told to begin."""
+        if "round 1" in words:
+            (qemu,) = [int(each.partition(":")[0]) for each in processes_in(root) if "-sandbox" in each]
+            handle = os.pidfd_open(qemu)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            assert select.select([handle], [], [], 60)[0]
+            os.close(handle)
+
+    store = open_store(tmp_path / "store")
+    with pytest.warns(NotMeasuredWarning, match=r"'readers-0' (does not listen to 'round 0'|ended before it said 'over')"):
+        reads = measure_drain(
+            [Drain("readers", 1, ("getrandom",), repeats=1)], store, begin("test", seed=1), progress=kill, folder=root
+        )
+    assert reads.empty
+    assert store.read("capabilities")["available"].tolist() == [False]
+    assert traces(root) == []
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import LabError, UnavailableError, UsageError
 from toolkit.experiments.made_guests import check_backend, device_row, read_row, script_of
 from toolkit.guests.devices import Backend, RngLimit, Unlimited, check_rng
-from toolkit.guests.reader import Reading, program, readings
+from toolkit.guests.reader import RECORD_BYTES, Reading, program, readings
 from toolkit.guests.recorded import recorded
-from toolkit.guests.tiny import TinyGuest, TinyGuestRuns, boot_tiny
+from toolkit.guests.tiny import TinyGuest, boot_tiny
+from toolkit.guests.told import MOST_RESULT_BYTES
 from toolkit.lab_kernels import GuestKernel
 from toolkit.progress import Progress, part, silent
 from toolkit.runs import Run
 from toolkit.scratch import LeftOut
 from toolkit.sensors.source_reader import GETRANDOM
 from toolkit.store import Store
+from toolkit.units import bytes_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,8 @@ _BLOCK_BYTES = 64
 # Readers of a source that always has bytes: a hundred reads a second each, so that none waits for the processor.
 _REST_S = 0.01
 _MOST_READS = 100_000
+# A round's end, what else a guest tells of itself, and tar's headers and padding.
+_BESIDE_BYTES = 2 << 20
 _BOOT_S = 120.0
 # What is told over a port, and the end of what waits.
 _SLACK_S = 60.0
@@ -90,7 +94,18 @@ class Drain:
             raise UsageError(
                 f"{self.repeats} rounds of {self.watch_s:g} s measure nothing", "Give at least one, of 500ms to an hour."
             )
+        if self.most_bytes > MOST_RESULT_BYTES:
+            told, held = bytes_text(self.most_bytes), bytes_text(MOST_RESULT_BYTES)
+            raise UsageError(
+                f"{self.repeats} rounds of {self.watch_s:g} s, {self}: a guest could have to tell {told}, and may tell {held}",
+                "Give fewer or shorter rounds, or fewer readers.",
+            )
         check_rng(self.rng)
+
+    @property
+    def most_bytes(self) -> int:
+        """What a guest could have to tell at the end: a record a read, of all its rounds and readers."""
+        return self.repeats * sum(_records(self, source) for source in self.sources) * RECORD_BYTES + _BESIDE_BYTES
 
     @property
     def whole_s(self) -> float:
@@ -186,15 +201,15 @@ def _measure(
     progress(0, whole, f"booting {drain}")
     with boot_tiny(specs, folder) as guests:
         for guest in guests:
-            _heard(guest, "here", _BOOT_S)
+            guest.hear("here", _BOOT_S)
         for repeat in range(drain.repeats):
             progress(1 + repeat, whole, f"{drain}, round {repeat + 1} of {drain.repeats}")
             for guest in guests:
-                guest.told.tell(f"round {repeat}", _SLACK_S)
+                guest.tell(f"round {repeat}", _SLACK_S)
             for guest in guests:
-                _heard(guest, "over", drain.watch_s + _SLACK_S)
+                guest.hear("over", drain.watch_s + _SLACK_S)
         for guest in guests:
-            guest.told.tell("end", _SLACK_S)
+            guest.tell("end", _SLACK_S)
         results = [guest.result(_SLACK_S) for guest in guests]
     states, rows = [], []
     for spec, files in zip(specs, results, strict=True):
@@ -208,12 +223,13 @@ def _measure(
 
 
 def _guest(drain: Drain, name: str, kernel: GuestKernel | None) -> TinyGuest:
-    settings = {"readers": str(len(drain.sources)), "records": str(_records(drain)), "limit_s": str(math.ceil(drain.watch_s + 1))}
+    records = [_records(drain, source) for source in drain.sources]
+    settings = {"records": " ".join(map(str, records)), "limit_s": str(math.ceil(drain.watch_s + 1))}
     files = {}
-    for number, source in enumerate(drain.sources):
+    for number, (source, most) in enumerate(zip(drain.sources, records, strict=True)):
         # A source that makes its readers wait is read without a rest; the others would keep the processor busy.
         rest_s = 0.0 if source == "/dev/hwrng" else _REST_S
-        files[f"lab/read.{number}"] = program(source, _BLOCK_BYTES, drain.watch_s, _records(drain), rest_s=rest_s)
+        files[f"lab/read.{number}"] = program(source, _BLOCK_BYTES, drain.watch_s, most, rest_s=rest_s)
     return TinyGuest(
         name=name,
         script=script_of(_SCRIPT, settings),
@@ -224,19 +240,16 @@ def _guest(drain: Drain, name: str, kernel: GuestKernel | None) -> TinyGuest:
     )
 
 
-def _records(drain: Drain) -> int:
-    """What a round can hold at most, at a megabyte a second: more than a guest without KVM draws."""
-    return min(_MOST_READS, math.ceil(drain.watch_s * 1e6 / _BLOCK_BYTES))
-
-
-def _heard(guest: TinyGuestRuns, wanted: str, timeout_s: float) -> None:
-    try:
-        while guest.told.line(timeout_s) != wanted:
-            pass
-    except TimeoutError:
-        raise guest.failed(f"did not say {wanted!r} within {timeout_s:.0f} s") from None
-    except (EOFError, ValueError):
-        raise guest.failed(f"ended before it said {wanted!r}") from None
+def _records(drain: Drain, source: str) -> int:
+    """What a reader can have to note in a round at most."""
+    if source != "/dev/hwrng":
+        return min(_MOST_READS, math.ceil(drain.watch_s / _REST_S) + 1)
+    # At a megabyte a second: more than a guest without KVM draws. A limit lets come less, twice as often as whole blocks at most.
+    reads = math.ceil(drain.watch_s * 1e6 / _BLOCK_BYTES)
+    if isinstance(drain.rng, RngLimit):
+        periods = math.ceil(drain.watch_s * 1000 / drain.rng.period_ms) + 2
+        reads = min(reads, 2 * periods * (math.ceil(drain.rng.max_bytes / _BLOCK_BYTES) + 1))
+    return min(_MOST_READS, reads)
 
 
 def _rows(drain: Drain, files: dict[str, bytes]) -> list[dict[str, Any]]:

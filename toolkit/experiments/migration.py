@@ -130,10 +130,10 @@ def move_while_reading(
             timeout_s=_MOVE_S,
             progress=part(progress, ends_s[1], ends_s[2], ends_s[-1]),
         )
-        _tell(there, "moved")
+        there.tell("moved", _SLACK_S)
         arrived_at_s = _heard(there, "moved", _SLACK_S)
         _watch(there, sides[1], part(progress, ends_s[2], ends_s[3], ends_s[-1]), f"reading a virtio-rng {named(destination)}")
-        _tell(there, "end")
+        there.tell("end", _SLACK_S)
         files = there.result(_SLACK_S)
         calls = readings(files.get("reads", b""))
         if len(calls) >= most_reads:
@@ -264,22 +264,8 @@ def _guest(
 
 def _heard(guest: TinyGuestRuns, wanted: str, timeout_s: float) -> float:
     """Wait for a word; gives when it came, by the clock that QEMU stamps its events with."""
-    deadline = time.monotonic() + timeout_s
-    try:
-        while guest.told.line(deadline - time.monotonic()) != wanted:
-            pass
-    except TimeoutError:
-        raise guest.failed(f"did not say {wanted!r} within {timeout_s:.0f} s") from None
-    except (EOFError, ValueError):
-        raise guest.failed(f"ended before it said {wanted!r}") from None
+    guest.hear(wanted, timeout_s)
     return time.time()
-
-
-def _tell(guest: TinyGuestRuns, word: str) -> None:
-    try:
-        guest.told.tell(word, _SLACK_S)
-    except (TimeoutError, EOFError):
-        raise guest.failed(f"does not listen to {word!r}") from None
 
 
 def _watch(guest: TinyGuestRuns, seconds: float, progress: Progress, words: str) -> None:
