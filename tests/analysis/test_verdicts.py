@@ -61,7 +61,7 @@ VIRTIO = replace(
 #: A kernel whose driver was measured to stall behind limits that are no multiple of its request.
 CHECKED = replace(VIRTIO, kernel="6.1.0-56-amd64")
 BARE = replace(RDRAND, cpu_rdrand=False, crng_ready_s=8.6)
-FED = replace(BARE, feeders=("haveged",), crng_ready_s=3.0)
+FED = replace(BARE, feeders=("jitterentropy-rngd",), crng_ready_s=3.0)
 BLOCKING = replace(
     VIRTIO,
     regime="blocking",
@@ -385,6 +385,27 @@ CASES = [
         CANNOT_TELL,
         "readiness-time-unknown log-overwritten",
         "a feeder begins late; how late is not known",
+    ),
+    Case(
+        "haveged, a pool of 256 bits",
+        replace(FED, feeders=("haveged",)),
+        CANNOT_TELL,
+        "feeder-unknown",
+        "measured: that of Debian 12 spins and never fills it; a newer one does",
+    ),
+    Case(
+        "haveged, a pool of 4096 bits",
+        replace(FED, feeders=("haveged",), regime="estimating", poolsize_bits=4096, entropy_avail_bits=3000),
+        SOUND,
+        "",
+        "what it leaves of so many bits does not matter",
+    ),
+    Case(
+        "haveged beside a virtio-rng",
+        replace(VIRTIO, feeders=("haveged",)),
+        SOUND,
+        "",
+        "the device makes it ready, whatever haveged does",
     ),
     Case("feeder running, slow", replace(FED, crng_ready_s=40.0), AT_RISK, "slow-ready", "it came too late in this boot"),
     # What its configuration has otherwise than what it runs with.
@@ -762,7 +783,8 @@ def _proves(facts: Facts) -> bool:
     sure = all(each.backend == "builtin" or each.source == "/dev/urandom" for each in facts.devices or ())
     limit = not virtio or (not slow and ((facts.devices is not None and sure) or in_time))
     device_works = bool(facts.hwrng_current and facts.hwrng_available and limit and (facts.hwrng_quality or in_time))
-    fed = any(name != "rngd" or facts.hwrng_available or facts.cpu_rdrand for name in facts.feeders or ())
+    feeds = {"rngd": bool(facts.hwrng_available or facts.cpu_rdrand), "haveged": (facts.poolsize_bits or 0) > 256}
+    fed = any(feeds.get(name, True) for name in facts.feeders or ())
     source = device_works or (rdrand and facts.regime != "blocking") or (rdrand and fed) or (fed and in_time)
     pool = facts.regime != "blocking" or (facts.entropy_avail_bits or 0) >= 256
     return bool(facts.state == "running" and facts.said_by and facts.regime and ready and source and pool)

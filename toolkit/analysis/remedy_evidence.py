@@ -35,6 +35,13 @@ def to_tell(facts: Facts, cause: str) -> Iterator[Remedy]:
         yield Remedy(
             "In the guest, outside of containers: which hardware sources it has.", "grep . /sys/class/misc/hw_random/rng_*"
         )
+    elif cause == "feeder-unknown":
+        yield Remedy(
+            "In the guest: which haveged it is: before 1.9.18 it is no source here. A virtio-rng makes it not matter.",
+            "dpkg -s haveged || rpm -q haveged",
+        )
+        if not facts.has_virtio_rng:
+            yield add_rng(target)
     elif cause == "host-unreachable":
         yield _reachable(facts)
     elif cause == "limit-unknown":

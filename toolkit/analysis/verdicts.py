@@ -30,6 +30,7 @@ LONG_WAIT_S = 1.0
 #: How what was found is told where a guest's configuration is not what it runs with.
 _NOW, _THEN = "As it runs", "At its next start"
 
+_HAVEGED = "haveged runs in it; before 1.9.18 it never fills a pool of 256 bits, and which one it is is not known."
 _LOGS = {
     "overwritten": ("log-overwritten", "the beginning of the kernel log is overwritten"),
     "refused": ("log-refused", "the kernel log may not be read"),
@@ -232,6 +233,8 @@ def _feeders(facts: Facts, found: _Findings) -> None:
     sentence = f"A feeder runs in it: {visible(' '.join(facts.feeders), 120)}."
     if facts.feeding:
         found.proof = found.proof or sentence
+    elif facts.feeding is None and "haveged" in facts.feeders:
+        sentence = _HAVEGED
     elif facts.feeding is None:
         sentence = "rngd runs in it; whether there is a hardware source or RDRAND that it could carry is not known."
     else:
@@ -256,6 +259,9 @@ def _without(facts: Facts, hwrng: Source, found: _Findings) -> None:
         if facts.crng_ready_s is None and facts.ready is not False:
             sentence = "A feeder begins late in a boot, and how long this guest waited for it is not known."
             found.cause(CANNOT_TELL, "readiness-time-unknown", sentence)
+        return
+    if facts.feeders and facts.feeding is None and hwrng.strength == ABSENT:
+        found.cause(CANNOT_TELL, "feeder-unknown", _HAVEGED)
         return
     if hwrng.strength == ABSENT and facts.cpu_rdrand is False:
         also = "" if facts.feeders is not None else " (whether a feeder runs in it is not known)"
@@ -309,8 +315,10 @@ def _moves(facts: Facts, found: _Findings) -> None:
             found.cause(AT_RISK, "migration-fails", f"It cannot move to {host}, which offers no RDRAND{detail}.")
         elif move.fails:
             found.note(f"It cannot move to {host}, for another reason than RDRAND{detail}.")
-        elif lacks and relies and facts.feeding:
-            sentence = f"On {host} it would have no RDRAND; how soon its feeder would make it ready is not known{detail}."
+        elif lacks and relies and facts.feeders and facts.feeding != ():
+            sentence = (
+                f"On {host} it would have no RDRAND; whether and how soon its feeder would make it ready is not known{detail}."
+            )
             found.cause(CANNOT_TELL, "migration-unknown", sentence)
         elif lacks and relies:
             sentence = f"On {host} it would have no RDRAND, and it has no other source that counts{detail}."

@@ -21,6 +21,8 @@ _FIRST_WITH_JITTER = (5, 4)
 _FIRST_TO_TRUST = (4, 19)
 _RELEASE = re.compile(r"(\d{1,3})\.(\d{1,3})")
 _VIRTIO = "virtio_rng"
+#: Of the generator since 5.18, which stable kernels have too; before it, 4096.
+_SMALL_POOL_BITS = 256
 
 
 @dataclass(frozen=True)
@@ -224,10 +226,23 @@ class Facts:
 
     @property
     def feeding(self) -> tuple[str, ...] | None:
-        """Its feeders, where one has something to feed: rngd alone only carries what a hardware source or RDRAND gives."""
-        if not self.feeders or set(self.feeders) != {"rngd"} or self.hwrng_available or self.cpu_rdrand:
+        """Its feeders, where one feeds; none where none can; None where that is not known."""
+        if not self.feeders:
             return self.feeders
-        return None if self.hwrng_available is None or self.cpu_rdrand is None else ()
+        able = {self._feeds(name) for name in self.feeders}
+        return self.feeders if True in able else None if None in able else ()
+
+    def _feeds(self, feeder: str) -> bool | None:
+        """Whether a feeder makes the generator ready by itself.
+
+        rngd only carries what a hardware source or RDRAND gives. haveged before 1.9.18 fills whole bytes of what lacks to 256 bits,
+        and spins for the rest (measured: docs/lab.md); which one runs is not known.
+        """
+        if feeder == "rngd" and not (self.hwrng_available or self.cpu_rdrand):
+            return None if self.hwrng_available is None or self.cpu_rdrand is None else False
+        if feeder == "haveged" and (self.poolsize_bits is None or self.poolsize_bits <= _SMALL_POOL_BITS):
+            return None
+        return True
 
     @property
     def tightest(self) -> RngDevice | None:
