@@ -246,12 +246,12 @@ def test_readiness_is_said_in_a_sentence_for_each_kernel_and_thing_asked() -> No
         (
             "Kernel 6.1.0-44-amd64, getrandom waits: ready after 110 ms with RDRAND credited; 2 s with virtio-rng; "
             "2.3 s with virtio-rng, 1 KiB a second; 3.3 s with virtio-rng, 4 B in 4 s; 3.3 s without a source; "
-            "4.35 s with RDRAND not credited (5 boots each). The longest getrandom waited from 10 µs with RDRAND "
+            "4.35 s with RDRAND not credited (5 boots each). The longest wait is from 10 µs with RDRAND "
             "credited to 1.85 s with RDRAND not credited."
         ),
         (
             "Kernel 6.1.0-44-amd64, urandom read first, then getrandom: ready after 3.9 s without a source (5 boots). "
-            "Its longest getrandom waited 1.4 s without a source."
+            "The longest wait is 1.4 s without a source."
         ),
         (
             "Kernel 6.1.0-44-amd64, nothing asks: ready after 2.2 s to 2.65 s with virtio-rng (3 backends); "

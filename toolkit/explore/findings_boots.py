@@ -110,7 +110,7 @@ def _how_long(table: pd.DataFrame) -> str:
         f"{with_words(visible(row.configuration, _NAME_CHARACTERS))}"
         for row in (quick, slow)
     )
-    return f"Its longest getrandom waited {least}" if len(table) == 1 else f"The longest getrandom waited from {least} to {most}"
+    return f"The longest wait is {least}" if len(table) == 1 else f"The longest wait is from {least} to {most}"
 
 
 def _when_ready(table: pd.DataFrame) -> str:

@@ -38,7 +38,7 @@ _LINEAR = 20.0
 #: What a boot tells, in words: of the axis, and of a sentence.
 WHAT = {
     "crng_ready_s": ("time from boot to 'crng init done'", "were ready"),
-    "longest_wait_s": ("longest wait of a getrandom in early user space", "had it returned"),
+    "longest_wait_s": ("longest wait for random bytes in early user space", "had it ended"),
     "guest_cpu_s": ("processor time that the guest used", "tell it"),
     "feeder_cpu_s": ("processor time that the feeder used", "tell it"),
     "qemu_cpu_s": ("processor time that QEMU used on the host", "tell it"),

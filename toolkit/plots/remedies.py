@@ -26,7 +26,7 @@ _NAME_CHARACTERS = 24
 #: Of each time: of its axis, of who has least of it, of what has it, and what less and more of it are called.
 _WORDS = {
     "crng_ready_s": ("time from boot to ready", "ready soonest with", "ready after", "after ", "sooner", "later"),
-    "longest_wait_s": ("longest wait of a getrandom", "waits least with", "waits at most", "", "shorter", "longer"),
+    "longest_wait_s": ("longest wait in early user space", "waits least with", "waits at most", "", "shorter", "longer"),
 }
 _UNCLEAR = "unclear"
 
