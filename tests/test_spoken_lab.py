@@ -22,6 +22,14 @@ def test_boots_are_tables_by_kernel_and_what_is_asked_the_quickest_first() -> No
     assert last.iloc[-1].tolist() == ["no source", "0 of 5", "> 90 s"]
 
 
+def test_reads_of_urandom_that_came_too_early_are_told_where_there_were_any() -> None:
+    frame = made_lab.matrix()
+    frame.loc[frame["asked"] == "urandom", "urandom_warnings"] = [20, 19, 20, 20, 20]
+    first, second, _ = (table for _, table in spoken_lab.boots(frame))
+    assert "urandom too early" not in first
+    assert second["urandom too early"].tolist() == [20]
+
+
 def test_the_tables_fit_a_terminal() -> None:
     for _, table in [*spoken_lab.boots(made_lab.matrix()), *spoken_lab.remedies(made_lab.remedies())]:
         widths = [max(len(name), *table[name].astype(str).str.len()) + 3 for name in table]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from toolkit.analysis.boots import boots as boots_of
 from toolkit.analysis.boots import remedies as remedies_of
-from toolkit.analysis.configurations import TRANSLATED, asks_words, named, parts, translated
+from toolkit.analysis.configurations import TRANSLATED, asks_words, most_warnings, named, parts, translated
 from toolkit.analysis.rates import rates as rates_of
 from toolkit.analysis.waits import OWN_PACE, SHARED, waits
 from toolkit.analysis.waits import fairness as fairness_of
@@ -56,6 +56,9 @@ def boots(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
                     "after (95 %)": of_it["median"],
                 }
             ).reset_index(drop=True)
+            warned = most_warnings(shown, by).loc[list(of_it[by].itertuples(index=False, name=None))]
+            if warned.max() > 0:
+                table["urandom too early"] = warned.to_numpy()
             if wait["n"].sum():
                 table["longest wait"] = wait["median"].str.replace(r" \(.*", "", regex=True).to_numpy()
             said.append((f"{words[0].upper()}{words[1:]}, {asks}:", table))

@@ -261,6 +261,16 @@ def test_readiness_is_said_in_a_sentence_for_each_kernel_and_thing_asked() -> No
     ]
 
 
+def test_reads_of_urandom_that_came_too_early_stand_in_the_table_and_in_the_sentence(lab: Session) -> None:
+    frame = made_lab.matrix()
+    frame.loc[frame["asked"] == "urandom", "urandom_warnings"] = [20, 19, 20, 20, 20]
+    said = words(findings_boots.boots(frame)).split("\n")
+    assert "up to 20 reads of /dev/urandom in a boot came too early" in said[1]
+    assert "too early" not in said[0] + said[2]
+    table = explore.boots.summary(frame)
+    assert table.loc[table["asked"].str.startswith("urandom"), "urandom_warnings"].tolist() == [20]
+
+
 def test_in_short_a_kernel_is_one_sentence_and_guests_without_kvm_are_said_to_be() -> None:
     said = words(findings_boots.boots_in_short(made_lab.matrix())).split("\n")
     assert said[0].startswith(

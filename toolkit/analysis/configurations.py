@@ -15,7 +15,7 @@ from toolkit.analysis.frames import check_columns
 from toolkit.units import bytes_text, duration_text
 
 __all__ = [
-    "ASKS", "NO_SOURCE", "PART", "TRANSLATED", "asks_words", "felt", "named", "part_words", "parts", "translated",
+    "ASKS", "NO_SOURCE", "PART", "TRANSLATED", "asks_words", "felt", "most_warnings", "named", "part_words", "parts", "translated",
     "where_words", "with_words",
 ]  # fmt: skip
 
@@ -37,6 +37,17 @@ _RDRAND = {"trusted": "RDRAND, credited", "untrusted": "RDRAND, not credited", "
 _NO_FEEDERS = ("none", "virtio-rng", "rdrand")
 _DEVICE = ("virtio_rng_backend", "virtio_rng_max_bytes", "virtio_rng_period_ms")
 _NEEDED = (*PART, "cell", "rdrand", *_DEVICE, "remedy", "asked")
+
+
+def most_warnings(rows: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+    """Of each group of ``boots`` the most reads of /dev/urandom that one boot's kernel told of, or counted, as too early.
+
+    Examples
+    --------
+    >>> most_warnings(pd.DataFrame({"cell": ["a", "a", "b"], "urandom_warnings": [20, 19, None]}), ["cell"]).tolist()
+    [20.0, nan]
+    """
+    return rows.astype(dict.fromkeys(by, "str")).groupby(list(by), sort=False)["urandom_warnings"].max()
 
 
 def translated(frame: pd.DataFrame) -> bool:

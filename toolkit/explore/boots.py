@@ -13,7 +13,7 @@ import pandas as pd
 
 from toolkit.analysis.boots import QUANTITIES
 from toolkit.analysis.boots import boots as analysed
-from toolkit.analysis.configurations import named, parts
+from toolkit.analysis.configurations import most_warnings, named, parts
 from toolkit.explore import findings_boots
 from toolkit.explore.remedies import plans
 from toolkit.explore.session import Session
@@ -28,7 +28,7 @@ __all__ = ["apart", "configurations", "curves", "found", "in_short", "summary"]
 _ALL_REMEDIES = "All boots in this store compare remedies: see there."
 #: What a column of the table is called for people; the others keep their names.
 _CALLED = {"asks": "asked", "censored": "not in time", "left_out": "left out"}
-_FIRST = ["asks", "configuration", "median", "boots", "ready", "censored", "failed", "left_out"]
+_FIRST = ["asks", "configuration", "median", "boots", "ready", "censored", "failed", "left_out", "urandom_warnings"]
 
 
 def apart(session: Session) -> pd.DataFrame:
@@ -98,6 +98,8 @@ def summary(frame: pd.DataFrame, quantity: str = "crng_ready_s") -> pd.DataFrame
     order = list(rows["asks"].cat.categories)
     table = in_order(analysed(rows.astype({"asks": "str"}), ["asks", "configuration", "cell"], quantity))
     table = table.sort_values("asks", key=lambda asks: asks.map(order.index), kind="stable", ignore_index=True)
+    warned = most_warnings(rows, ["asks", "configuration", "cell"]).reset_index()
+    table = table.merge(warned, on=["asks", "configuration", "cell"], how="left")
     between = [name for name in table.columns if name not in {*_FIRST, "cell"}]
     return table[[*_FIRST, *between, "cell"]].rename(columns=_CALLED)
 

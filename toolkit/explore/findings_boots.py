@@ -47,7 +47,9 @@ def boots(frame: pd.DataFrame) -> list[Fragment]:
             of_it = in_order(table[table["asks"] == asks])
             words = _when_ready(of_it[of_it["n"] > 0]) or "no boot tells when it was ready"
             waited = _how_long(in_order(waits[(waits["asks"] == asks) & (waits["n"] > 0)]))
-            words = f"{words}{_lost(of_it)}{f'. {waited}' if waited else ''}"
+            early = rows.loc[rows["asks"] == asks, "urandom_warnings"].max()
+            warned = f"; up to {int(early)} reads of /dev/urandom in a boot came too early" if not pd.isna(early) and early else ""
+            words = f"{words}{_lost(of_it)}{warned}{f'. {waited}' if waited else ''}"
             said.append(sentence("<b>{}, {}</b>: {}.", whose[0].upper() + whose[1:], asks, escape(words, limit=None)))
     return said
 
