@@ -83,6 +83,7 @@ def test_a_view_on_an_empty_store_says_what_fills_it(name: str, empty: Session) 
         ("readers", "range_s", (1.0, 3.0)),
         ("fairness", "counts", (2,)),
         ("remedies", "cost", "feeder_cpu_s"),
+        ("remedies", "time", "crng_ready_s"),
         ("audits", "chosen", ("sound",)),
     ],
 )
