@@ -79,13 +79,7 @@ def add_move(app: typer.Typer) -> None:
 
 
 def _device(text: str) -> Unlimited | RngLimit:
-    from toolkit.errors import UsageError
-    from toolkit.guests.devices import RngLimit, Unlimited
-    from toolkit.units import parse_bytes, parse_duration_s
+    from toolkit.experiments.boot_plan import parse_rng
+    from toolkit.guests.devices import Unlimited
 
-    if text == _NONE:
-        return Unlimited()
-    size, slash, period = text.partition("/")
-    if not slash:
-        raise UsageError(f"{text!r} is no limit of a virtio-rng", "Write bytes a period, such as 1024/1s, or none.")
-    return RngLimit(max_bytes=parse_bytes(size), period_ms=round(parse_duration_s(period) * 1000))
+    return Unlimited() if text == _NONE else parse_rng(text, Unlimited().backend) or Unlimited()

@@ -44,7 +44,7 @@ def add_rates(app: typer.Typer) -> None:
         """
         from toolkit import spoken_lab
         from toolkit.experiments.boot_plan import parse_rng
-        from toolkit.experiments.rates import measure_rates
+        from toolkit.experiments.rates import check_rates, measure_rates
         from toolkit.lab_kernels import find_kernels
         from toolkit.terminal import bar, say, show
 
@@ -53,6 +53,7 @@ def add_rates(app: typer.Typer) -> None:
         limits = [f"{count}/{seconds}s" for count in dict.fromkeys(sizes) for seconds in dict.fromkeys(periods_s)]
         words = [*limits, *(["unlimited"] if unlimited else [])]
         devices = [device for word in words if (device := parse_rng(word, backend)) is not None]
+        check_rates(devices, periods)
         (chosen, *_) = find_kernels([kernel])
         opened, begun = begin(store, {"limits": words, "backend": backend, "periods": periods, "kernel": chosen.version})
         with bar("measuring rates") as progress:

@@ -162,8 +162,11 @@ def parse_rng(text: str, backend: str) -> Unlimited | RngLimit | None:
     match = _LIMIT.fullmatch(text)
     if match is None:
         raise UsageError(f"{visible(text)!r} is no limit of a virtio-rng", "Give none, unlimited, or one such as 1KiB/1s or 4/4s.")
-    period_s = min(parse_duration_s(match[2]), 1e300)
-    limit = RngLimit(max_bytes=parse_bytes(match[1]), period_ms=round(period_s * 1000), backend=found)
+    period_ms = min(parse_duration_s(match[2]), 1e300) * 1000
+    # Of what is no whole number of them in binary, such as 1.1 s, less than a millionth is off.
+    if period_ms >= 1 and abs(period_ms - round(period_ms)) > 1e-6 * period_ms:
+        raise UsageError(f"QEMU counts a period in whole ms, and {visible(match[2])} is not", "Give one such as 100ms or 4s.")
+    limit = RngLimit(max_bytes=parse_bytes(match[1]), period_ms=round(period_ms) if period_ms >= 1 else 0, backend=found)
     check_rng(limit)
     return limit
 

@@ -26,7 +26,7 @@ from toolkit.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RateReading", "measure_rates", "reading_for"]
+__all__ = ["RateReading", "check_rates", "measure_rates", "reading_for"]
 
 _SCRIPT = Path(__file__).with_name("rates.sh")
 _SOURCE = "/dev/hwrng"
@@ -41,6 +41,8 @@ _READS_A_BURST = 24
 # What the kernel's own draws may take of all before they matter.
 _DISTURBED_SHARE = 0.002
 _SLACK_S = 150.0
+# For one limit: longer than anyone waits for a figure.
+_LONGEST_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,24 @@ def reading_for(rng: Unlimited | RngLimit, periods: int = _PERIODS) -> RateReadi
     return RateReading(watch_s, block, polled, _DISTURBED_SHARE * expected < REQUEST_BYTES, min(most_reads, _MOST_READS))
 
 
+def check_rates(devices: Sequence[Unlimited | RngLimit], periods: int = _PERIODS) -> list[RateReading]:
+    """How to read a source with each of these limits, in the same order.
+
+    Raises
+    ------
+    UsageError
+        If there are not three periods to be seen, or one of them takes more than an hour; with how long it takes.
+    """
+    plans = [reading_for(device, periods) for device in devices]
+    for device, plan in zip(devices, plans, strict=True):
+        if (whole_s := _whole_s(plan)) > _LONGEST_S:
+            raise UsageError(
+                f"To read a virtio-rng {named(device)} for {periods} periods takes {whole_s / 3600:.3g} h",
+                "Give a shorter period, or fewer of them: an hour is the most for one limit.",
+            )
+    return plans
+
+
 def _block(max_bytes: int) -> int:
     """Of a size that shows a burst, in whole requests of the driver."""
     requests = max_bytes // _READS_A_BURST // REQUEST_BYTES
@@ -136,6 +156,11 @@ def measure_rates(
         Table ``source_reads``: t_ns of each call, wait_ns until its bytes came, read_bytes. A read that was still waiting at the
         end has errno ETIMEDOUT; of a source that has stalled there may be no other.
 
+    Raises
+    ------
+    UsageError
+        As :func:`check_rates`, before anything is booted.
+
     Warns
     -----
     NotMeasuredWarning
@@ -145,7 +170,7 @@ def measure_rates(
     """
     import pandas as pd
 
-    plans = [reading_for(device, periods) for device in devices]
+    plans = check_rates(devices, periods)
     whole_s = [_whole_s(plan) for plan in plans]
     frames = [run.frame("source_reads", [])]
     for place, (device, plan) in enumerate(zip(devices, plans, strict=True)):
