@@ -127,6 +127,6 @@ def _all_of_it(store: Store, plan: BootPlan, host: str, runs: list[str]) -> pd.D
     """All boots of this matrix, those that were there among them."""
     boots = store.read("boots", host=host)
     of_it = boots[(boots["plan_sha256"] == plan.sha256) & boots["run_id"].isin(runs)]
-    # One that could not be had at first, and then could, is the one that was made.
-    last = of_it.assign(had=of_it["outcome"] != "left out").sort_values("had", kind="stable")
+    # One that failed or could not be had at first, and then was made, is the one that was made; else it is as it was last.
+    last = of_it.assign(had=of_it["outcome"].isin(["ready", "censored"])).sort_values(["had", "run_id"], kind="stable")
     return last.drop_duplicates(["cell", "remedy", "repeat"], keep="last").drop(columns="had").sort_index().reset_index(drop=True)

@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 
 from tests.needs import require_lab
 from tests.traces import traces
+from toolkit.analysis.boots import boots as boots_of
 from toolkit.cli import app
+from toolkit.cli_boots import _all_of_it
 from toolkit.experiments.boot_once import boot_once
 from toolkit.experiments.boot_plan import Boot, BootPlan, Cell, plan_of
 from toolkit.experiments.matrix import begun_before, run_matrix
@@ -239,6 +241,40 @@ def test_what_was_begun_is_told_by_plan_host_and_seed_and_its_boots_by_cell_reme
     assert newest is not None
     assert (newest.seed, newest.runs) == (9, (newer.run_id,))
     assert (begun_before(store, whole, run.host, seed=3) or newest).runs == (run.run_id,)
+
+
+def test_a_boot_that_failed_is_made_again_and_counts_once(tmp_path: Path) -> None:
+    store, run, later = open_store(tmp_path / "store"), begin("test", seed=3), begin("test", seed=3)
+    whole = plan_of({"cells": [{"rng": ["none", "unlimited"]}], "boots": 2}, "whole", lambda word: [word])
+    for each in (run, later):
+        store.append("runs", each.row())
+    first, *_ = order = whole.order(3)
+    row = {"crng_ready_s": 3.0, "detail": None}
+
+    def append(of: Run, boots: list[Boot], outcome: str) -> None:
+        store.append("boots", of.frame("boots", [{**boot_once(boot, whole, {}), **row, "outcome": outcome} for boot in boots]))
+
+    append(run, order[1:], "ready")
+    append(run, [first], "failed")
+    begun = begun_before(store, whole, run.host)
+    assert begun is not None
+    assert begun.left(whole) == [first]
+    assert begun.left_out == frozenset()
+    append(later, [first], "failed")
+    rows = _all_of_it(store, whole, run.host, [run.run_id, later.run_id])
+    assert sorted(rows["outcome"]) == ["failed", "ready", "ready", "ready"]
+    counted = boots_of(store.read("boots"))[["boots", "ready", "failed"]].sum()
+    assert counted.tolist() == [4, 3, 1]
+    append(later, [first], "ready")
+    again = begun_before(store, whole, run.host)
+    assert again is not None
+    assert again.left(whole) == []
+    assert _all_of_it(store, whole, run.host, [run.run_id, later.run_id])["outcome"].tolist() == ["ready"] * 4
+    assert boots_of(store.read("boots"))[["boots", "ready", "failed"]].sum().tolist() == [4, 4, 0]
+    # Boots of another matrix, that were begun anew, count beside them.
+    anew = begin("test", seed=9)
+    append(anew, whole.order(9), "ready")
+    assert boots_of(store.read("boots"))["boots"].sum() == 8
 
 
 def test_each_row_is_told_and_stored_before_the_next_and_progress_says_how_many(tmp_path: Path) -> None:

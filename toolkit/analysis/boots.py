@@ -25,6 +25,8 @@ _SAME_TIME = 0.10
 QUANTITIES = ("crng_ready_s", "longest_wait_s", *COSTS)
 
 _NEEDED = ("outcome", "budget_s", "crng_ready_s", "longest_wait_ns", "wait_censored", *COSTS, "watched_s")
+#: What a boot of a matrix is: one that is made again after it failed, or could not be had, has all of it in common.
+_ONE_BOOT = ["host", "plan_sha256", "cell", "remedy", "repeat", "position"]
 _COUNTS = ["boots", "ready", "censored", "failed", "left_out"]
 _FOUND = ["n", "beyond", "median_s", "low_s", "high_s", "beyond_s", "high_open", "median"]
 _EFFECT = [
@@ -64,6 +66,8 @@ def boots(frame: Frame, by: str | Sequence[str] = "cell", quantity: str = "crng_
 
     Notes
     -----
+    A boot that was made again, because it had failed or could not be had, counts once, as what it was at last.
+
     The median is Kaplan and Meier's. It is null where half or more of the boots are censored: a censored time is not a time. Of
     exactly half it is only known to lie beyond half of the way from the last that was ready to the longest that was watched.
 
@@ -81,7 +85,7 @@ def boots(frame: Frame, by: str | Sequence[str] = "cell", quantity: str = "crng_
     '> 90 s (8.6 s to > 90 s)'
     """
     names = column_names(by)
-    rows = gather(frame, [*names, *_NEEDED], "boots")
+    rows = _made_last(frame, names, "boots")
     _check(quantity)
     return _typed(table_of(rows, names, [*_COUNTS, *_FOUND], lambda group: _row(group, quantity)))
 
@@ -183,7 +187,7 @@ def remedies(
     if "remedy" not in names:
         raise UsageError(f"by={by!r} does not name the column remedy", "A remedy is set against another: group by it.")
     keys = [*within, *(name for name in names if name not in within)]
-    rows = gather(frame, [*keys, *_NEEDED], "remedies")
+    rows = _made_last(frame, keys, "remedies")
     columns = [*keys, "quantity", *_COUNTS, *_FOUND, *_EFFECT]
     found: list[dict[str, object]] = []
     for quantity in quantities:
@@ -196,6 +200,19 @@ def remedies(
             found.append({**key, "quantity": quantity, **_row(group, quantity), **_effect(group, against, quantity, key, baseline)})
     table = pd.DataFrame(found, columns=columns).astype({name: rows[name].dtype for name in keys})
     return _typed(table).astype({"differs": "boolean", "baseline_median": "str"})
+
+
+def _made_last(frame: Frame, names: Sequence[str], what: str) -> pd.DataFrame:
+    """The rows of a table ``boots``, without those that a later boot in their place has made void; all, where it cannot be told."""
+    telling = [name for name in (*_ONE_BOOT, "run_id") if name in frame.columns]
+    rows = gather(frame, [*names, *_NEEDED, *telling], what)
+    if len(telling) <= len(_ONE_BOOT) or rows.empty:
+        return rows
+    rows = rows.sort_values("run_id", kind="stable")  # ids of runs sort by time
+    told = rows["outcome"].isin(["ready", "censored"])
+    key = rows.groupby(_ONE_BOOT, dropna=False, sort=False).ngroup()
+    void = ~told & (told.groupby(key).transform("any") | key.duplicated(keep="last"))
+    return rows[~void].sort_index().reset_index(drop=True)
 
 
 def _check(quantity: str) -> None:

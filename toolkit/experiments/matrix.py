@@ -29,8 +29,8 @@ class Begun:
     seed : int
         Of its order.
     done : frozenset of (str, str, int)
-        The cell, the remedy and the repeat of each boot that is there: remedies that need no program in the guest, such as RDRAND,
-        are not told by a cell's words.
+        The cell, the remedy and the repeat of each boot that is there, and told when it was ready: remedies that need no program in
+        the guest, such as RDRAND, are not told by a cell's words. One that failed is made again.
     runs : tuple of str
         The runs that made them.
     left_out : frozenset of (str, str, int)
@@ -77,9 +77,10 @@ def begun_before(store: Store, plan: BootPlan, host: str, seed: int | None = Non
     wanted = int(newest["seed"]) if seed is None else seed
     of_it = boots[boots["run_id"].map(runs["seed"]) == wanted]
     keys = list(zip(of_it["cell"].astype(str), of_it["remedy"].astype(str), of_it["repeat"].astype(int), strict=True))
-    had = (of_it["outcome"] != "left out").tolist()
-    done = frozenset(key for key, was_had in zip(keys, had, strict=True) if was_had)
-    return Begun(wanted, done, tuple(of_it["run_id"].unique()), frozenset(keys) - done) if keys else None
+    outcomes = of_it["outcome"].tolist()
+    done = frozenset(key for key, outcome in zip(keys, outcomes, strict=True) if outcome in ("ready", "censored"))
+    left_out = frozenset(key for key, outcome in zip(keys, outcomes, strict=True) if outcome == "left out")
+    return Begun(wanted, done, tuple(of_it["run_id"].unique()), left_out - done) if keys else None
 
 
 def run_matrix(
