@@ -74,6 +74,7 @@ def add_boots(app: typer.Typer) -> None:
 
 def _measure(purpose: str, named: str | None, boots: int | None, anew: bool, seed: int | None, store: Path, json: bool) -> None:
     from toolkit import spoken_lab
+    from toolkit.errors import UnavailableError
     from toolkit.experiments.boot_plan import read_plan
     from toolkit.experiments.matrix import Begun, begun_before, run_matrix
     from toolkit.runs import hostname
@@ -108,6 +109,8 @@ def _measure(purpose: str, named: str | None, boots: int | None, anew: bool, see
         say(*spoken_lab.remarks(rows), kept(len(made), "boots", store))
 
     answer(rows, json, people)
+    if not rows["outcome"].isin(["ready", "censored"]).any():
+        raise UnavailableError(f"None of the {len(rows)} boots of this plan was measured: {rows['detail'].iloc[0]}", "")
 
 
 def _versions(word: str, kernels: dict[str, GuestKernel]) -> list[str]:

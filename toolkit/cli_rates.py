@@ -43,6 +43,7 @@ def add_rates(app: typer.Typer) -> None:
                   toolkit lab rates --bytes 1KiB --bytes 2KiB --period 1s
         """
         from toolkit import spoken_lab
+        from toolkit.errors import UnavailableError
         from toolkit.experiments.boot_plan import parse_rng
         from toolkit.experiments.rates import check_rates, measure_rates
         from toolkit.lab_kernels import find_kernels
@@ -60,6 +61,9 @@ def add_rates(app: typer.Typer) -> None:
             reads = measure_rates(devices, opened, begun, periods=periods, kernel=chosen, progress=progress)
         states = opened.read("rng_state", host=begun.host)
         table = spoken_lab.rates(reads, states[states["run_id"] == begun.run_id])
+
+        if reads.empty:
+            raise UnavailableError(f"None of the {len(devices)} limits was measured; the warnings say why", "Run: toolkit doctor.")
 
         def people() -> None:
             show(table)
@@ -101,7 +105,7 @@ def add_rates(app: typer.Typer) -> None:
                   toolkit lab drain --reader getrandom --reader /dev/hwrng --limit 16/1s --guests 1 --guests 8
         """
         from toolkit import spoken_lab
-        from toolkit.errors import UsageError
+        from toolkit.errors import UnavailableError, UsageError
         from toolkit.experiments import drain as experiment
         from toolkit.experiments.boot_plan import parse_rng
         from toolkit.lab_kernels import find_kernels
@@ -122,6 +126,9 @@ def add_rates(app: typer.Typer) -> None:
         opened, begun = begin(store, {**settings, "kernel": chosen.version}, fresh(seed))
         with bar("drawing") as progress:
             reads = experiment.measure_drain(drains, opened, begun, kernel=chosen, progress=progress)
+
+        if reads.empty:
+            raise UnavailableError(f"None of {len(drains)} scenarios was measured; the warnings say why", "Run: toolkit doctor.")
 
         def people() -> None:
             show(spoken_lab.readers(reads))

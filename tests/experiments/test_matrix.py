@@ -61,10 +61,10 @@ def readiness(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def answered(*words: str) -> str:
+def answered(*words: str, status: int = 0) -> str:
     """What a command says, here: it is another process only where it must be."""
     ran = CliRunner().invoke(app, ["lab", "readiness", *words], catch_exceptions=False)
-    assert ran.exit_code == 0, ran.stderr
+    assert ran.exit_code == status, ran.stderr
     return " ".join(ran.stdout.split())
 
 
@@ -135,7 +135,7 @@ def test_anew_begins_another_matrix_with_a_seed_of_its_own(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     Path("left.toml").write_text('boots = 2\n[[cells]]\nkernel = "9.9"\nasked = ["nothing", "getrandom"]\n')
     for words, seeds in (([], 1), ([], 1), (["--anew"], 2), (["--seed", "7"], 3)):
-        said = answered("--plan", "left.toml", *words)
+        said = answered("--plan", "left.toml", *words, status=1)  # nothing was measured
         runs = open_store("store").read("runs")
         assert runs["seed"].nunique() == seeds
         assert len(stored(tmp_path)) == 4 * seeds
@@ -291,6 +291,26 @@ def test_each_row_is_told_and_stored_before_the_next_and_progress_says_how_many(
     assert told == [1, 2, 3, 4]
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["readiness", "--boots", "1"], "None of the 6 boots of this plan was measured: There is no"),
+        (["rates"], "None of the 7 limits was measured"),
+        (["drain"], "None of 7 scenarios was measured"),
+    ],
+)
+def test_a_command_that_measured_nothing_fails_and_says_why(
+    words: list[str], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no QEMU
+    ended = CliRunner().invoke(app, ["lab", *words], catch_exceptions=False)
+    assert ended.exit_code == 1
+    assert what in " ".join(ended.stderr.split())
+    assert "apt-get install qemu-system-x86" in ended.stdout + ended.stderr
 
 
 def test_a_kernel_that_is_not_there_is_said_before_a_guest_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
