@@ -158,3 +158,17 @@ def test_a_reader_that_leaves_early_causes_no_traceback() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_the_time_that_is_left_is_told_where_each_step_takes_minutes() -> None:
+    now = 0.0
+    shown = terminal._bar(lambda: now)
+    task = shown.add_task("booting", total=40)
+    left = []
+    for done in range(1, 11):
+        now += 90.0
+        shown.update(task, completed=done)
+        left.append(shown.tasks[0].time_remaining)
+    assert left[1:] == [90 * (40 - done) for done in range(2, 11)]  # the first step tells no speed yet
+    now += 300.0  # one that is never ready
+    assert shown.tasks[0].time_remaining is not None

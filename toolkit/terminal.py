@@ -27,6 +27,7 @@ from toolkit.signals import held_back
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress as RichProgress
     from rich.table import Table
 
 __all__ = ["Formats", "bar", "guarded", "live", "refused", "say", "show", "show_json"]
@@ -36,6 +37,8 @@ Formats = Mapping[str, Callable[[Any], str]]
 
 #: Letters of one line that are shown; only hostile text is longer.
 _LONGEST = 4000
+#: The time left is told from what was done in so many seconds: some steps take longer than rich's own 30.
+_ESTIMATED_FROM_S = 7 * 86_400.0
 #: How wide a table may be where nobody's window says so.
 _FILE_WIDTH = 160
 
@@ -159,7 +162,19 @@ def bar(words: str) -> Iterator[Progress]:
     if not sys.stdout.isatty():
         yield silent
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    with _bar() as shown:
+        task = shown.add_task(words, total=None)
+
+        def report(done: float, total: float, now: str) -> None:
+            shown.update(task, completed=done, total=total, description=f"{words}: {visible(now)}" if now else words)
+
+        yield report
+
+
+def _bar(get_time: Callable[[], float] | None = None) -> RichProgress:
+    """A bar with the time that is left, estimated from all that was done: one boot of a guest may take a minute and a half."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -167,13 +182,8 @@ def bar(words: str) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(words, total=None)
-
-        def report(done: float, total: float, now: str) -> None:
-            shown.update(task, completed=done, total=total, description=f"{words}: {visible(now)}" if now else words)
-
-        yield report
+    console = Console(stderr=True)
+    return RichProgress(*columns, console=console, transient=True, speed_estimate_period=_ESTIMATED_FROM_S, get_time=get_time)
 
 
 def guarded(command: Callable[[], Any]) -> int:
