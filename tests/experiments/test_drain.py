@@ -19,7 +19,7 @@ from toolkit.analysis.waits import waits
 from toolkit.errors import NotMeasuredWarning, UsageError
 from toolkit.experiments import drain as experiment
 from toolkit.experiments.drain import Drain, fairness, measure_drain, readers_at_once
-from toolkit.guests.devices import RngLimit, Unlimited
+from toolkit.guests.devices import Backend, RngLimit, Unlimited
 from toolkit.runs import begin
 from toolkit.store import open_store
 from toolkit.tables import TABLES
@@ -81,6 +81,45 @@ def test_who_reads_the_device_waits_for_its_limit_and_guests_share_a_source(tmp_
     assert (both > 0).all()
     assert 0.5 <= row["jain"] <= 1
     assert reads[reads["scenario"] == "fairness"]["boot_id"].nunique() == 2
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_one_two_and_four_guests_on_one_source_share_what_it_gives(tmp_path: Path, root: Path) -> None:
+    require_lab()
+    backend: Backend = "/dev/hwrng" if Path("/dev/hwrng").exists() else "/dev/urandom"
+    store, run = open_store(tmp_path / "store"), begin("test", seed=1)
+    reads = measure_drain(fairness([1, 2, 4], backend, 3.0, 1), store, run, folder=root)
+    table = shares_of(reads).set_index("guests_at_once")
+    assert table.index.tolist() == [1, 2, 4]
+    assert (table["incomplete"] == 0).all()
+    assert (reads["virtio_rng_backend"] == backend).all()
+    assert table.loc[1, "jain"] == 1
+    for guests in (2, 4):
+        # None gets all: with one guest that has everything Jain's index is one over their number.
+        assert 0.6 < table.loc[guests, "jain"] <= 1
+        assert table.loc[guests, "smallest_share"] > 0.25 / guests
+        # They share it: what all get together is not as much as each would get alone.
+        if backend == "/dev/hwrng":
+            assert table.loc[guests, "all_bytes_per_second"] < 0.8 * guests * table.loc[1, "all_bytes_per_second"]
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_two_readers_of_the_device_share_its_limit_and_one_of_random_does_not_wait_for_it(tmp_path: Path, root: Path) -> None:
+    require_lab()
+    store, run = open_store(tmp_path / "store"), begin("test", seed=1)
+    reads = measure_drain(
+        [Drain("readers", 1, ("/dev/random", "/dev/hwrng", "/dev/hwrng"), LIMIT, 4.0, 1)], store, run, folder=root
+    )
+    device = reads[reads["source"] == "/dev/hwrng"]
+    assert device["reader"].nunique() == 2
+    assert (device.groupby("reader")["read_bytes"].sum() > 0).all()
+    assert 1024 <= device["read_bytes"].sum() <= 6 * 1024  # of both together: a period's bytes for each of them
+    assert device["wait_ns"].max() > 0.4 * PERIOD_NS
+    random = reads[reads["source"] == "/dev/random"]
+    assert random["wait_ns"].max() < device["wait_ns"].max()
+    assert random["read_bytes"].sum() > 0
 
 
 def test_a_source_that_the_host_has_not_is_left_out_and_the_store_tells_why(
