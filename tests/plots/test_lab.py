@@ -81,6 +81,13 @@ def test_remedies_stand_side_by_side_with_their_cost() -> None:
     assert [label.get_text().split("\n")[0] for label in left.get_yticklabels()][-1] == "none"
 
 
+def test_the_time_that_costs_are_of_is_said_and_unlike_times_too() -> None:
+    frame = made_lab.remedies()
+    assert "Costs of the first 20 s after boot." in drawn.texts(plots.remedies(frame)).replace("\n", " ")
+    frame.loc[frame["remedy"] == "none", "watched_s"] = 60.0
+    assert "Costs are of unlike times" in drawn.texts(plots.remedies(frame)).replace("\n", " ")
+
+
 def test_a_remedy_says_what_it_changed_and_none_says_that_it_is_the_baseline() -> None:
     figure = plots.remedies(made_lab.remedies())
     said = drawn.texts(figure)

@@ -93,12 +93,20 @@ def remedies(
         title = title[0].upper() + title[1:]
         parts = [_sentence(row, costs.get(key), columns, time) for row, key in zip(ready.to_dict("records"), keys, strict=True)]
         interval = "; line: its 95 % interval" if (ready["n"] >= FEWEST).any() else " (too few boots for an interval)"
-        note = f"Diamond: median{interval}. Costs from boot to the end of the watch. Against: {baseline}."
+        note = f"Diamond: median{interval}. {_costs_of(frame)} Against: {baseline}."
         note += f" {_UNCLEAR.capitalize()}: its 95 % interval does not tell it from no change." * any(
             _UNCLEAR in name for name in names
         )
         note += f" {AT_0}" * any(at_0)
         return style.finish(figure, title, f"{title}. {' '.join(parts)}", note, _entries(ready, time))
+
+
+def _costs_of(frame: pd.DataFrame) -> str:
+    """Over which time costs are: one for all boots, as plans have them since costs are compared, or what each was watched for."""
+    watched_s = frame.groupby("remedy")["watched_s"].median().astype("float64").dropna()
+    if len(watched_s) and watched_s.max() <= 1.1 * watched_s.min():
+        return f"Costs of the first {duration_text(float(watched_s.median()))} after boot."
+    return "Costs are of unlike times, and not to be compared: see watched_s."
 
 
 def _beyond(axes: Axes, row: Any, place: int) -> None:
