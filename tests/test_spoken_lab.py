@@ -28,6 +28,8 @@ def test_reads_of_urandom_that_came_too_early_are_told_where_there_were_any() ->
     first, second, _ = (table for _, table in spoken_lab.boots(frame))
     assert "urandom too early" not in first
     assert second["urandom too early"].tolist() == [20]
+    unknown = frame.assign(urandom_warnings=pd.array([None] * len(frame), dtype="Int64"))
+    assert all("urandom too early" not in table for _, table in spoken_lab.boots(unknown))
 
 
 def test_the_tables_fit_a_terminal() -> None:

@@ -57,7 +57,7 @@ def boots(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
                 }
             ).reset_index(drop=True)
             warned = most_warnings(shown, by).loc[list(of_it[by].itertuples(index=False, name=None))]
-            if warned.max() > 0:
+            if warned.gt(0).any():  # of boots that were left out, nothing is known
                 table["urandom too early"] = warned.to_numpy()
             if wait["n"].sum():
                 table["longest wait"] = wait["median"].str.replace(r" \(.*", "", regex=True).to_numpy()
