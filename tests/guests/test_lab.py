@@ -262,8 +262,8 @@ def test_an_owner_that_is_ended_leaves_no_guest(number: signal.Signals | None) -
             assert select.select([handle], [], [], 30)[0]
             os.close(handle)
         if number == signal.SIGKILL:
-            # Its mark tells the next start what is to be removed; the rest goes at once.
-            _until(lambda: [path.suffix for path in root.iterdir()] == [".owner"])
+            # Its mark tells the next start what is to be removed; the rest goes at once, and then who removed it.
+            _until(lambda: [path.suffix for path in root.iterdir()] == [".owner"] and not processes_in(root))
             assert len(remove_leftovers(root)) == 1
         assert traces(root) == []
 

@@ -164,8 +164,8 @@ def test_an_owner_that_is_ended_leaves_no_guest_and_no_feeder(number: signal.Sig
         assert select.select([handle], [], [], 30)[0]
         os.close(handle)
     if number == signal.SIGKILL:
-        # Its mark tells the next start what is to be removed; the rest goes at once.
-        while [path.suffix for path in root.iterdir()] != [".owner"]:
+        # Its mark tells the next start what is to be removed; the rest goes at once, and then who removed it.
+        while [path.suffix for path in root.iterdir()] != [".owner"] or processes_in(root):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert len(remove_leftovers(root)) == 1
