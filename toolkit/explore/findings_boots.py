@@ -6,6 +6,7 @@ As :mod:`toolkit.explore.findings`: no figure, no widget, and no judgement that 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -35,14 +36,11 @@ _NAME_CHARACTERS = 120
 
 def boots(frame: pd.DataFrame) -> list[Fragment]:
     """When the guests of each kernel were ready, and which never were: a sentence for each thing that early user space asked."""
-    several = {column for column in ("host", "plan") if frame[column].nunique() > 1}
     said = []
-    for values, part in frame.groupby(list(PART), dropna=False, sort=True):
-        rows = named(part)
+    for whose, rows in _kernels(frame):
         plain = rows.astype({"asks": "str"})
         table = ready_of(plain, ["asks", "kind", "configuration"])
         waits = ready_of(plain, ["asks", "kind", "configuration"], "longest_wait_s")
-        whose = part_words(dict(zip(PART, values, strict=True)), several)
         for asks in rows["asks"].cat.categories:
             of_it = in_order(table[table["asks"] == asks])
             words = _when_ready(of_it[of_it["n"] > 0]) or "no boot tells when it was ready"
@@ -50,26 +48,29 @@ def boots(frame: pd.DataFrame) -> list[Fragment]:
             early = rows.loc[rows["asks"] == asks, "urandom_warnings"].max()
             warned = f"; up to {int(early)} reads of /dev/urandom in a boot came too early" if not pd.isna(early) and early else ""
             words = f"{words}{_lost(of_it)}{warned}{f'. {waited}' if waited else ''}"
-            said.append(sentence("<b>{}, {}</b>: {}.", whose[0].upper() + whose[1:], asks, escape(words, limit=None)))
+            said.append(sentence("<b>{}, {}</b>: {}.", whose, asks, escape(words, limit=None)))
     return said
 
 
 def boots_in_short(frame: pd.DataFrame) -> list[Fragment]:
     """A sentence a kernel: what a guest without a source had, what its best source gave it, and how the guests ran."""
-    several = {column for column in ("host", "plan") if frame[column].nunique() > 1}
     said = []
-    for values, part in frame.groupby(list(PART), dropna=False, sort=True):
-        rows = named(part)
+    for whose, rows in _kernels(frame):
         plain = rows.astype({"asks": "str"})
         ready, waits = (ready_of(plain, ["asked", "kind"], quantity) for quantity in ("crng_ready_s", "longest_wait_s"))
-        whose = part_words(dict(zip(PART, values, strict=True)), several)
         words = [_of_quiet(in_order(ready[(ready["asked"] == "nothing") & (ready["n"] > 0)]))]
         words.append(_of_waits(in_order(waits[(waits["asked"] == "getrandom") & (waits["n"] > 0)])))
         if any(words):
-            said.append(
-                sentence("<b>{}</b>: {}.", whose[0].upper() + whose[1:], escape("; ".join(filter(None, words)), limit=None))
-            )
+            said.append(sentence("<b>{}</b>: {}.", whose, escape("; ".join(filter(None, words)), limit=None)))
     return [*said, sentence(TRANSLATED)] if said and translated(frame) else said
+
+
+def _kernels(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The boots of each kernel, of each plan and host where there are several, as a sentence begins; with their names."""
+    several = {column for column in ("host", "plan") if frame[column].nunique() > 1}
+    for values, part in frame.groupby(list(PART), dropna=False, sort=True):
+        whose = part_words(dict(zip(PART, values, strict=True)), several)
+        yield whose[0].upper() + whose[1:], named(part)
 
 
 def _of_quiet(table: pd.DataFrame) -> str:
@@ -179,7 +180,7 @@ def remedies_in_short(frame: pd.DataFrame) -> list[Fragment]:
         time = felt(part)
         waited = time == "longest_wait_s"
         table = in_order(compared(part, quantities=(time,)))
-        against = table[(table["n"] > 0) & table["baseline_median"].notna() & (table["baseline_median"] != "nan")]
+        against = table[(table["n"] > 0) & table["baseline_median"].notna()]
         groups: dict[str, list[str]] = {"helped: ": [], "made it worse: ": [], "not told from none: ": []}
         for row in _rows(against):
             clear = not pd.isna(row.differs) and bool(row.differs)
